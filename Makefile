@@ -1,0 +1,31 @@
+PYTHON ?= python
+
+.PHONY: test lint verify bench figures coverage
+
+test:  ## everything that CI runs under pytest, the notebook included
+	$(PYTHON) -m pytest
+
+lint:  ## style, types and import contracts
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	lint-imports
+
+verify:  ## heavy statistical tests, samplers against one another: minutes
+	$(PYTHON) -m pytest tests/verification
+
+bench:  ## the table of speeds, baseline included
+	$(PYTHON) benchmarks/speed.py
+
+figures: docs/overview.png  ## the picture of the README
+
+docs/overview.png: figures/gallery/overview.py figures/sigprop.mplstyle
+	mkdir -p build docs
+	sigprop simulate --depth 1000 --scheme power --beta 0.5 --observe norm,gradient \
+	    --force --out build/overview.nc
+	sigprop plot build/overview.nc --out $@
+
+coverage:  ## line coverage with the compiled kernels run as Python
+	NUMBA_DISABLE_JIT=1 $(PYTHON) -m coverage run --source sigprop,analysis,figures -m pytest \
+	    -W "ignore:overflow encountered:RuntimeWarning" tests
+	$(PYTHON) -m coverage report --skip-covered

@@ -1,0 +1,121 @@
+"""How signals fare in random deep networks: simulated exactly in law, and fast.
+
+A `Network` says the shape, a scheme (`Fixup`, `Power`, ...) how weights and coefficients
+are initialised, an input (`Point`, `Pair`, `Given`) what enters layer 0. Together they are
+an `Ensemble`, a probability law; `simulate` draws networks from it, sends the input forward
+and a gradient backward, and returns what was measured, with error bars, as an
+`xarray.Dataset`:
+
+>>> import sigprop
+>>> law = sigprop.Ensemble(sigprop.Network(depth=10, width=8), sigprop.Fixup())
+>>> result = sigprop.simulate(law, replicas=100)
+>>> float(result.log_norm_mean[-1, 0])
+0.0
+
+Every name is imported when it is first used, so that ``import sigprop`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Network": "spec",
+    "Ensemble": "spec",
+    "simulate": "simulate",
+    "load": "result",
+    "Point": "inputs",
+    "Pair": "inputs",
+    "Given": "inputs",
+    "He": "schemes",
+    "Glorot": "schemes",
+    "LeCun": "schemes",
+    "Power": "schemes",
+    "StableResNet": "schemes",
+    "Fixup": "schemes",
+    "SkipInit": "schemes",
+    "ReZero": "schemes",
+    "LayerScale": "schemes",
+    "NFResNet": "schemes",
+    "GivenScheme": "schemes",
+    "Linear": "activations",
+    "ReLU": "activations",
+    "LeakyReLU": "activations",
+    "RandomisedLeakyReLU": "activations",
+    "Tanh": "activations",
+    "Erf": "activations",
+    "GELU": "activations",
+    "SiLU": "activations",
+    "FunctionActivation": "activations",
+    "Gaussian": "laws",
+    "Uniform": "laws",
+    "Rademacher": "laws",
+    "StudentT": "laws",
+    "Stable": "laws",
+}
+
+__all__ = ["__version__", *_HOME]
+
+if TYPE_CHECKING:
+    from sigprop.activations import (
+        GELU,
+        Erf,
+        FunctionActivation,
+        LeakyReLU,
+        Linear,
+        RandomisedLeakyReLU,
+        ReLU,
+        SiLU,
+        Tanh,
+    )
+    from sigprop.inputs import Given, Pair, Point
+    from sigprop.laws import Gaussian, Rademacher, Stable, StudentT, Uniform
+    from sigprop.result import load
+    from sigprop.schemes import (
+        Fixup,
+        GivenScheme,
+        Glorot,
+        He,
+        LayerScale,
+        LeCun,
+        NFResNet,
+        Power,
+        ReZero,
+        SkipInit,
+        StableResNet,
+    )
+    from sigprop.simulate import simulate
+    from sigprop.spec import Ensemble, Network
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sigprop' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"sigprop.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
+
+
+class _Package(types.ModuleType):
+    """Keeps ``sigprop.simulate`` the function, whoever imports the module of that name.
+
+    The import system binds a submodule to its package after loading it, which would hide the
+    public function of the same name.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(value, types.ModuleType) and _HOME.get(name) == name:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

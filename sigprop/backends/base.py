@@ -1,0 +1,90 @@
+"""What a sampler is: a way of drawing from the law of an ensemble.
+
+A sampler declares what it can give (`Sampler.refusal`) and gives it (`Sampler.sample`).
+For whatever it gives it is exact in law, jointly over all the fields asked for.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from sigprop.spec import Ensemble
+
+__all__ = ["Sampler", "applicable"]
+
+
+class Sampler:
+    """Base of all samplers.
+
+    Class attributes
+    ----------------
+    name : str
+    version : int
+        Raised whenever the same seed would give other numbers.
+    block : int
+        Replicas in one block, the unit of work; a constant of the sampler, so that
+        neither workers nor machines can matter.
+    about : str
+        One line for ``sigprop list samplers``.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    block: ClassVar[int] = 64
+    about: ClassVar[str] = ""
+
+    def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
+        """Say why the sampler cannot give ``fields``, and what can; None if it can."""
+        raise NotImplementedError
+
+    def sample(
+        self,
+        ensemble: Ensemble,
+        fields: frozenset[str],
+        layers: np.ndarray,
+        key: np.ndarray,
+        first: int,
+        count: int,
+    ) -> dict[str, np.ndarray]:
+        """Draw replicas ``first .. first + count - 1``.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+        fields : frozenset of str
+            Names of `sigprop.trace.FIELDS`.
+        layers : ndarray, int64, sorted
+            Layers to record, within 0 .. depth.
+        key : ndarray, uint32, shape (2,)
+            From `sigprop.rng.key`.
+        first, count : int
+            ``first`` is a multiple of ``block`` and ``count`` at most ``block``.
+
+        Returns
+        -------
+        dict of str to ndarray, float64
+            One array a field, of shape (count, len(layers)) and a third axis as the field
+            has it. Replica r is a function of (key, r) alone.
+        """
+        raise NotImplementedError
+
+
+def applicable(ensemble: Ensemble) -> frozenset[str]:
+    """Every field that has a meaning for ``ensemble``, whichever sampler gives it.
+
+    A plain net has no displacement, since its layers live in unrelated spaces; one input
+    has no pairs; an activation without a derivative has no gradient.
+    """
+    fields = {"log_norm", "activity", "dead"}
+    trunk = ensemble.network.form.trunk
+    if trunk:
+        fields.add("log_displacement")
+    if getattr(ensemble.network.phi, "differentiable", True):
+        fields |= {"log_gradient", "alignment"}
+        if trunk:
+            fields.add("log_gradient_displacement")
+    if ensemble.inputs.count > 1:
+        fields |= {"cosine", "log_distance", "effective_rank"}
+    return frozenset(fields)

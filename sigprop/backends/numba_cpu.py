@@ -1,0 +1,406 @@
+"""The samplers that run on the processor's cores, compiled by Numba.
+
+Here a table becomes the arrays that a kernel takes, and what a kernel fills becomes a
+trace. The law is in the kernels: `sigprop.kernels.chain`, `.conditional` and `.dense`.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from sigprop.activations._codes import USER
+from sigprop.backends.base import Sampler, applicable
+from sigprop.spec import Activation, Ensemble
+
+__all__ = ["Chain", "Conditional", "Dense"]
+
+_TAPE_BYTES = 32 * 2**20
+_GRADIENT_FIELDS = frozenset({"log_gradient", "log_gradient_displacement", "alignment"})
+_DISPLACEMENT_FIELDS = frozenset({"log_displacement", "log_gradient_displacement"})
+
+
+# --------------------------------------------------------------- shared pieces
+
+
+@lru_cache(maxsize=32)
+def _compiled(phi: Activation) -> Any:
+    """What a kernel takes for ``phi``: its code, or its functions compiled in this process."""
+    if phi.code != USER:
+        return phi.code
+    import numba as nb
+
+    function: Any = phi
+    value = nb.njit(nogil=True)(function.function)
+    derivative = function.derivative_function
+    return (value, nb.njit(nogil=True)(derivative) if derivative is not None else value)
+
+
+def _uncached(kernel: Any, activation: Any) -> Any:
+    """The kernel itself, or for a user's functions a twin that never touches the disk cache.
+
+    A compiled function as an argument gives every process another cache key, so that a
+    cache of such kernels would only grow.
+    """
+    return kernel if isinstance(activation, int) else _twin(kernel)
+
+
+@lru_cache(maxsize=8)
+def _twin(kernel: Any) -> Any:
+    import numba as nb
+
+    return nb.njit(nogil=True, error_model="numpy")(kernel.py_func)
+
+
+def _effective_rank(gram: np.ndarray) -> np.ndarray:
+    """exp of the entropy of the eigenvalues over their sum, of (.., K, K)."""
+    values = np.linalg.eigvalsh(gram).clip(0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = values / values.sum(-1, keepdims=True)
+        entropy = -np.where(share > 0, share * np.log(share), 0.0).sum(-1)
+        return np.where(np.isnan(share).any(-1), np.nan, np.exp(entropy))
+
+
+def _cosine(gram: np.ndarray) -> np.ndarray:
+    """Cosines of all pairs from Gram matrices (.., K, K); nan where a state is zero."""
+    one, other = np.triu_indices(gram.shape[-1], 1)
+    diagonal = np.diagonal(gram, axis1=-2, axis2=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosine = gram[..., one, other] / np.sqrt(diagonal[..., one] * diagonal[..., other])
+    return cosine.clip(-1.0, 1.0)
+
+
+class _Outputs:
+    """The arrays that the vector kernels fill, and the trace made of them."""
+
+    def __init__(self, ensemble: Ensemble, recorded: int, count: int, gradient: bool) -> None:
+        inputs = ensemble.inputs.count
+        shape = (count, recorded, inputs)
+        pairs = (count, recorded, max(1, inputs * (inputs - 1) // 2))
+        displaced = ensemble.network.form.trunk
+        full, none = np.empty, (1, 1, 1)
+        self.states = (
+            full(shape),
+            full(shape if displaced else none),
+            full(pairs if inputs > 1 else none),
+            full((count, recorded, inputs, inputs)),
+        )
+        back = shape if gradient else none
+        self.gradients = (full(back), full(back if displaced else none), full(back))
+        self.activity, self.dead = full(shape), full(shape)
+
+    def trace(self, fields: frozenset[str]) -> dict[str, np.ndarray]:
+        log_norm, log_displacement, log_distance, gram = self.states
+        log_gradient, log_gradient_displacement, alignment = self.gradients
+        named = {
+            "log_norm": log_norm,
+            "log_displacement": log_displacement,
+            "log_gradient": log_gradient,
+            "log_gradient_displacement": log_gradient_displacement,
+            "alignment": alignment,
+            "log_distance": log_distance,
+            "activity": self.activity,
+            "dead": self.dead,
+        }
+        trace = {name: named[name] for name in fields if name in named}
+        if "cosine" in fields:
+            trace["cosine"] = _cosine(gram)
+        if "effective_rank" in fields:
+            trace["effective_rank"] = _effective_rank(gram)
+        return trace
+
+
+def _not_applicable(ensemble: Ensemble, fields: frozenset[str]) -> str | None:
+    missing = sorted(fields - applicable(ensemble))
+    if not missing:
+        return None
+    return (
+        f"{', '.join(missing)} has no meaning for this ensemble (block "
+        f"{ensemble.network.block!r}, activation {ensemble.network.phi.kind!r}, "
+        f"{ensemble.inputs.count} input(s)): a plain net has no displacement, one input no "
+        "pairs, an activation without a derivative no gradient. Leave it out of --observe."
+    )
+
+
+def _slots(depth: int, layers: np.ndarray) -> np.ndarray:
+    slots = np.full(depth + 1, -1, np.int64)
+    slots[layers] = np.arange(len(layers))
+    return slots
+
+
+def _common(ensemble: Ensemble, layers: np.ndarray) -> dict[str, Any]:
+    """The arguments that conditional and dense kernels share, by name."""
+    network, table = ensemble.network, ensemble.table
+    phi, form = network.phi, network.form
+    fan_in, fan_out = network.fans
+    frame = ensemble.inputs.frame()
+    given = ensemble.inputs.array(network.width)
+    parameters = tuple(float(x) for x in phi.parameters)
+    return {
+        "activation": _compiled(phi),
+        "slope": parameters,
+        "scaled": not phi.homogeneous,
+        "random_slopes": phi.homogeneous and phi.negative_slope is None and phi.code != USER,
+        "pre": form.pre,
+        "trunk": form.trunk,
+        "centred": table.centred,
+        "biased": 1 if table.biased else 0,
+        "table": (table.skip, table.branch, table.input_scale, table.scale, table.bias_scale),
+        "fan_in": fan_in,
+        "fan_out": fan_out,
+        "widths": network.state_widths,
+        "slots": _slots(network.depth, layers),
+        "frame": np.zeros((1, 1)) if frame is None else np.ascontiguousarray(frame, float),
+        "given": np.zeros((1, 1)) if given is None else np.ascontiguousarray(given, float),
+        "random_input": frame is not None,
+    }
+
+
+# What describes the law, and what describes the run, in the order of the kernels.
+_LAW = (
+    "activation", "slope", "scaled", "random_slopes", "pre", "trunk", "centred", "biased",
+    "table", "fan_in", "fan_out", "widths",
+)  # fmt: skip
+_RUN = ("slots", "frame", "given", "random_input")
+
+
+# ----------------------------------------------------------------------- chain
+
+
+class Chain(Sampler):
+    """A few scalars a layer, at any width: the joint law for one input."""
+
+    name = "chain"
+    version = 1
+    block = 256
+    about = "O(1) draws a layer: Gaussian weights, one input, linear / relu / leaky_relu"
+
+    def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
+        network, table = ensemble.network, ensemble.table
+        phi = network.phi
+        elsewhere = "Use --sampler conditional."
+        if table.law.kind != "gaussian":
+            return (
+                f"it is exact only for Gaussian weights, got law {table.law.kind!r}: it needs "
+                "rotation invariance. Use --sampler dense."
+            )
+        if ensemble.inputs.count > 1:
+            return (
+                f"it follows one input, got {ensemble.inputs.count}: the angle between two passes "
+                f"through sums without a closed law. {elsewhere} (Or ask for --inputs point.)"
+            )
+        if phi.negative_slope is None:
+            return (
+                f"its recursion is exact only for activations that are linear on either side of 0 "
+                f"with fixed slopes, got {phi.kind!r}. {elsewhere}"
+            )
+        if network.form.pre and (phi.negative_slope != 1.0 or "activity" in fields):
+            return (
+                f"block {network.block!r} applies {phi.kind!r} to the trunk itself, whose "
+                f"coordinates a few scalars do not know. {elsewhere}"
+            )
+        if table.centred:
+            return f"its matrices have centred rows, which see more than a length. {elsewhere}"
+        if network.form.trunk and bool(np.any(table.skip == 0)):
+            return f"a skip coefficient is 0, and the chain measures change relative to it. {elsewhere}"
+        return _not_applicable(ensemble, fields)
+
+    def sample(
+        self,
+        ensemble: Ensemble,
+        fields: frozenset[str],
+        layers: np.ndarray,
+        key: np.ndarray,
+        first: int,
+        count: int,
+    ) -> dict[str, np.ndarray]:
+        from sigprop.kernels import chain, lanes
+
+        network, table = ensemble.network, ensemble.table
+        slope = network.phi.negative_slope
+        gradient = bool(fields & _GRADIENT_FIELDS)
+        frame = bool(fields & _DISPLACEMENT_FIELDS)
+        scale = table.scale.copy()
+        scale[:, 0] *= table.input_scale
+        coefficients = (table.skip, table.branch, scale, table.bias_scale)
+        outputs = _Outputs(ensemble, len(layers), count, gradient)
+        slots = _slots(network.depth, layers)
+        given = ensemble.inputs.array(network.width)
+        start = math.sqrt(network.width) if given is None else float(np.linalg.norm(given[0]))
+        trunk = network.form.trunk
+        hidden = network.fans[1][:, :-1] if trunk else network.state_widths[1:, None]
+        cumulative, tables = _binomial_tables(tuple(np.unique(hidden).tolist()), lanes.TABLE_FROM)
+        places = np.zeros((*hidden.shape, 2), np.int64)
+        for n, place in tables.items():
+            places[hidden == n] = place
+        matrices = network.matrices
+        rows = 4 * (6 + 4 * (matrices - 1) + matrices if trunk else 7) * lanes.LANES
+        segment = _segment(network.depth, 1, rows, 40 * lanes.LANES)
+        if trunk:
+            chain.residual(
+                slope, coefficients, network.width, np.ascontiguousarray(hidden), frame, cumulative,
+                places, segment, slots, key, first, start, gradient, table.biased,
+                outputs.states[:2], outputs.gradients, outputs.activity, outputs.dead,
+            )  # fmt: skip
+        else:
+            chain.plain(
+                slope, coefficients, network.state_widths, cumulative, places[:, 0], segment, slots,
+                key, first, start, gradient, table.biased, outputs.states[:2], outputs.gradients,
+                outputs.activity, outputs.dead,
+            )  # fmt: skip
+        return outputs.trace(fields)
+
+
+@lru_cache(maxsize=32)
+def _binomial_tables(
+    trials: tuple[int, ...], above: int
+) -> tuple[np.ndarray, dict[int, tuple[int, int]]]:
+    """Distribution functions of Bin(n, 1/2) for the large n, as `lanes.binomial_half` reads them.
+
+    Each stands in one array as its size, a guide of 257 places and the function itself, over
+    the counts where it lies between 1e-17 and 1 - 1e-17. The dict gives (start, lowest count).
+    """
+    pieces: list[np.ndarray] = [np.zeros(1)]
+    places = {}
+    at = 1
+    for n in trials:
+        if n <= above:
+            continue
+        from scipy import stats
+
+        reach = int(4.5 * math.sqrt(n)) + 8  # nine standard deviations
+        lowest, highest = max(0, n // 2 - reach), min(n, n // 2 + reach)
+        function = stats.binom.cdf(np.arange(lowest, highest + 1), n, 0.5)
+        function[-1] = 1.0
+        guide = np.searchsorted(function, np.arange(257) / 256, side="right")
+        guide = guide.clip(0, len(function) - 1)
+        pieces += [np.array([len(function)]), guide, function]
+        places[n] = (at, lowest)
+        at += 1 + 257 + len(function)
+    return np.concatenate(pieces).astype(float), places
+
+
+# ----------------------------------------------------------------- conditional
+
+
+class Conditional(Sampler):
+    """K inputs through Gaussian layers of any activation, O(K width) draws a layer."""
+
+    name = "conditional"
+    version = 1
+    block = 64
+    about = "O(K width) draws a layer: Gaussian weights, any block and activation, K inputs"
+
+    def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
+        law = ensemble.table.law
+        if law.kind != "gaussian":
+            return (
+                f"it is exact only for Gaussian weights, got law {law.kind!r}: W h given h has no "
+                "closed law for other weights. Use --sampler dense."
+            )
+        return _not_applicable(ensemble, fields)
+
+    def sample(
+        self,
+        ensemble: Ensemble,
+        fields: frozenset[str],
+        layers: np.ndarray,
+        key: np.ndarray,
+        first: int,
+        count: int,
+    ) -> dict[str, np.ndarray]:
+        from sigprop.kernels import conditional
+
+        network = ensemble.network
+        inputs = ensemble.inputs.count
+        gradient = bool(fields & _GRADIENT_FIELDS)
+        displaced = network.form.trunk and bool(fields & _DISPLACEMENT_FIELDS)
+        common = _common(ensemble, layers)
+        fan_in, fan_out = network.fans
+        forward = inputs * fan_out.sum(1)
+        backward = inputs * (fan_in + common["biased"]).sum(1)
+        group = int(np.clip(4096 // forward.max(), 1, 64))
+        state = 8 * inputs * (int(max(fan_in.max(), fan_out.max())) + 16)
+        segment = _segment(network.depth, group, 8 * int(forward.max()) + state, state)
+        outputs = _Outputs(ensemble, len(layers), count, gradient)
+        kernel = conditional.sample_one if inputs == 1 else conditional.sample_many
+        kernel = _uncached(kernel, common["activation"])
+        forward, backward = _offsets(forward), _offsets(backward)
+        plan = (
+            forward, backward, group, segment, _stride(forward, group), _stride(backward, group)
+        )  # fmt: skip
+        kernel(
+            *(common[name] for name in _LAW), plan, *(common[name] for name in _RUN), key, first, (gradient, displaced), outputs.states,
+            outputs.gradients, outputs.activity, outputs.dead,
+        )  # fmt: skip
+        return outputs.trace(fields)
+
+
+# ----------------------------------------------------------------------- dense
+
+
+class Dense(Sampler):
+    """Every weight of every matrix, of any law, drawn where it is used."""
+
+    name = "dense"
+    version = 1
+    block = 16
+    about = "O(width^2) draws a layer: any weight law, block and activation, K inputs"
+
+    def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
+        return _not_applicable(ensemble, fields)
+
+    def sample(
+        self,
+        ensemble: Ensemble,
+        fields: frozenset[str],
+        layers: np.ndarray,
+        key: np.ndarray,
+        first: int,
+        count: int,
+    ) -> dict[str, np.ndarray]:
+        from sigprop.kernels import dense
+
+        network, law = ensemble.network, ensemble.table.law
+        inputs = ensemble.inputs.count
+        gradient = bool(fields & _GRADIENT_FIELDS)
+        displaced = network.form.trunk and bool(fields & _DISPLACEMENT_FIELDS)
+        common = _common(ensemble, layers)
+        unit = getattr(law, "unit", 1.0)
+        if unit != 1.0:
+            skip, branch, input_scale, scale, bias = common["table"]
+            common["table"] = (skip, branch, input_scale, scale * unit, bias)
+        fan_in, fan_out = network.fans
+        state = 8 * inputs * (int(max(fan_in.max(), fan_out.max())) + 16)
+        segment = _segment(network.depth, 1, state * (1 + network.matrices), state)
+        outputs = _Outputs(ensemble, len(layers), count, gradient)
+        kernel = _uncached(dense.sample, common["activation"])
+        kernel(
+            law.code, law.parameter, *(common[name] for name in _LAW), segment,
+            *(common[name] for name in _RUN), key, first, (gradient, displaced), outputs.states,
+            outputs.gradients, outputs.activity, outputs.dead,
+        )  # fmt: skip
+        return outputs.trace(fields)
+
+
+def _offsets(draws: np.ndarray) -> np.ndarray:
+    """Cumulated draws of the layers, one more entry than layers."""
+    return np.concatenate([[0], np.cumsum(draws)]).astype(np.int64)
+
+
+def _stride(offsets: np.ndarray, group: int) -> int:
+    """Padded number of draws of the largest group of layers."""
+    ends = np.append(offsets[:-1:group], offsets[-1])
+    return -(-int(np.diff(ends).max()) // 16) * 16
+
+
+def _segment(depth: int, group: int, layer_bytes: int, state_bytes: int) -> int:
+    """Layers between two stored states: all of them if the tape is small, else by sqrt(depth)."""
+    whole = -(-depth // group) * group
+    if whole * layer_bytes <= _TAPE_BYTES:
+        return whole
+    best = math.sqrt(depth * state_bytes / layer_bytes)
+    return min(whole, -(-int(best) // group) * group or group)

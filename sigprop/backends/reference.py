@@ -1,0 +1,412 @@
+r"""Random networks drawn matrix by matrix: the definition that every sampler is held to.
+
+Nothing here is clever. All weights of a network are drawn, the inputs are sent forward and
+the states kept, one Gaussian gradient at the top is sent backward through the transposed
+matrices. A few networks are stacked in one array, which changes no number: every network
+has a generator of its own.
+
+A layer reads :math:`s h`, with ``s`` its input scale, and alternates matrices and
+activations; what a block adds to the trunk is
+
+====== ==========================================================================
+plain  :math:`h' = a\,\varphi(W s h + b)`
+res1   :math:`h' = c h + a (V \varphi(s h) + b)`
+res3   :math:`h' = c h + a (V \varphi(W s h + b_1) + b_2)`
+inner  :math:`h' = c h + a F(s h)`, an activation between two matrices
+preact the same, an activation before every matrix
+====== ==========================================================================
+
+The read-out is linear, so the gradient :math:`p_L` at the last state is a vector of its own,
+the same for all inputs of a network; :math:`p_l = \partial\,(p_L \cdot h_L) / \partial h_l`.
+
+Where the activation is positively homogeneous and there is no bias, states are rescaled by
+powers of two, which is exact, so that no depth overflows. Gradients always are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sigprop.activations.randomised_leaky_relu import RandomisedLeakyReLU
+from sigprop.backends.base import Sampler, applicable
+from sigprop.spec import Activation, Ensemble
+
+__all__ = ["Draws", "Reference", "backward", "draw", "forward", "measure", "simulate_one"]
+
+_GROUP_BYTES = 64 * 2**20
+_LARGEST_NETWORK_BYTES = 4 * 2**30
+
+
+# -------------------------------------------------------------------- drawing
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All that is random in R networks; the first axis of every array runs over them.
+
+    Attributes
+    ----------
+    inputs : ndarray, shape (R, K, width)
+    weights : list (layer) of lists (matrix) of ndarray, shape (R, rows, columns)
+    biases : the same, of shape (R, 1, rows)
+    slopes : list (layer) of lists (activation) of ndarray, shape (R, 1, units)
+        Negative slopes of the randomised leaky ReLU, one a unit and layer, the same for all
+        inputs of a network; no arrays for other activations.
+    top : ndarray, shape (R, 1, last width)
+        Gradient at the last state.
+    """
+
+    inputs: np.ndarray
+    weights: list[list[np.ndarray]]
+    biases: list[list[np.ndarray]]
+    slopes: list[list[np.ndarray]]
+    top: np.ndarray
+
+
+def draw(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> Draws:
+    """Draw one network from each generator.
+
+    The order within a network: the frame of the inputs; layer by layer and matrix by matrix
+    the weights, then the biases; layer by layer the slopes; the top gradient.
+    """
+    network, table = ensemble.network, ensemble.table
+    fan_in, fan_out = network.fans
+    shapes = [list(zip(rows, columns)) for rows, columns in zip(fan_out.tolist(), fan_in.tolist())]
+
+    inputs = _inputs(ensemble, generators)
+    weights, biases = [], []
+    for layer, matrices in enumerate(shapes):
+        layer_weights, layer_biases = [], []
+        for j, (rows, columns) in enumerate(matrices):
+            w = np.stack([table.law.sample(g, (rows, columns)) for g in generators])
+            if table.centred:
+                w -= w.mean(axis=-1, keepdims=True)
+            layer_weights.append(table.scale[layer, j] * w)
+            b = np.zeros((len(generators), 1, rows))
+            if table.bias_scale[layer, j] != 0:
+                b = np.stack([g.standard_normal((1, rows)) for g in generators])
+            layer_biases.append(table.bias_scale[layer, j] * b)
+        weights.append(layer_weights)
+        biases.append(layer_biases)
+
+    slopes: list[list[np.ndarray]] = [[] for _ in shapes]
+    phi = network.phi
+    if isinstance(phi, RandomisedLeakyReLU):
+        slopes = [
+            [np.stack([phi.slopes(g, (1, n)) for g in generators]) for n in units]
+            for units in _activation_widths(ensemble)
+        ]
+    last = int(network.state_widths[-1])
+    top = np.stack([g.standard_normal((1, last)) for g in generators])
+    return Draws(inputs, weights, biases, slopes, top)
+
+
+def _inputs(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> np.ndarray:
+    width, count = ensemble.network.width, ensemble.inputs.count
+    coefficients = ensemble.inputs.frame()
+    if coefficients is None:
+        given = np.asarray(ensemble.inputs.array(width), float)
+        return np.broadcast_to(given, (len(generators), count, width)).copy()
+    gaussian = np.stack([g.standard_normal((width, count)) for g in generators])
+    q, r = np.linalg.qr(gaussian)
+    # The sign makes the frame Haar: without it Q depends on the convention of the library.
+    frame = q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :]
+    return np.sqrt(width) * np.asarray(coefficients) @ frame.swapaxes(1, 2)
+
+
+def _activation_widths(ensemble: Ensemble) -> list[list[int]]:
+    """Number of units of every activation of every layer, in the order of the signal."""
+    form = ensemble.network.form
+    fan_in, fan_out = ensemble.network.fans
+    if not form.trunk:
+        return fan_out.tolist()
+    return (fan_in if form.pre else fan_in[:, 1:]).tolist()
+
+
+# -------------------------------------------------------------------- passing
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What a forward pass leaves; arrays of shape (R, K, ..).
+
+    Attributes
+    ----------
+    states, exponents : list (layer 0 .. depth) of ndarray
+        ``h_l = states[l] * 2 ** exponents[l]``.
+    derivatives : list (layer) of lists (activation) of ndarray
+        phi' at every unit, in the order of the signal; empty lists if not asked for.
+    activity : list (layer 1 .. depth) of ndarray, shape (R, K)
+    silent : list (layer 1 .. depth) of ndarray of bool, shape (R, K)
+        Whether the output of one of the activations is the zero vector.
+    """
+
+    states: list[np.ndarray]
+    exponents: list[np.ndarray]
+    derivatives: list[list[np.ndarray]]
+    activity: list[np.ndarray]
+    silent: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """One activation of one layer: u, phi(u), phi'(u)."""
+
+    argument: np.ndarray
+    output: np.ndarray
+    derivative: np.ndarray
+
+
+def _activate(
+    phi: Activation,
+    u: np.ndarray,
+    slopes: list[np.ndarray],
+    passed: list[_Passed],
+    differentiate: bool,
+) -> np.ndarray:
+    """phi(u), noted at the end of ``passed``."""
+    more = slopes[len(passed) : len(passed) + 1]
+    derivative = phi.derivative(u, *more) if differentiate else np.empty(0)
+    passed.append(_Passed(u, phi(u, *more), derivative))
+    return passed[-1].output
+
+
+def forward(ensemble: Ensemble, draws: Draws, *, differentiate: bool = True) -> Signal:
+    """Send the inputs through the networks, one input a row."""
+    network, table = ensemble.network, ensemble.table
+    phi, form = network.phi, network.form
+    rescaled = phi.homogeneous and not table.biased
+
+    h, exponent = draws.inputs, np.zeros(draws.inputs.shape[:2], np.int64)
+    states, exponents = [h], [exponent]
+    derivatives, activity, silent = [], [], []
+
+    for layer in range(network.depth):
+        passed: list[_Passed] = []
+        x = table.input_scale[layer] * h
+        for j in range(network.matrices):
+            if form.pre or j > 0:
+                x = _activate(phi, x, draws.slopes[layer], passed, differentiate)
+            x = x @ draws.weights[layer][j].swapaxes(1, 2) + draws.biases[layer][j]
+        if not form.trunk:
+            x = _activate(phi, x, draws.slopes[layer], passed, differentiate)
+        h = table.branch[layer] * x + (table.skip[layer] * h if form.trunk else 0.0)
+
+        if rescaled:
+            h, shift = _rescale(h)
+            exponent = exponent + shift
+        states.append(h)
+        exponents.append(exponent)
+        derivatives.append([unit.derivative for unit in passed])
+        activity.append(_share([unit.argument > 0 for unit in passed], h.shape[:2]))
+        silent.append(
+            np.sum([np.all(unit.output == 0, axis=-1) for unit in passed], axis=0) > 0
+            if passed
+            else np.zeros(h.shape[:2], bool)
+        )
+    return Signal(states, exponents, derivatives, activity, silent)
+
+
+def backward(
+    ensemble: Ensemble, draws: Draws, derivatives: list[list[np.ndarray]]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Send the top gradient back; ``p_l = gradients[l] * 2 ** exponents[l]``."""
+    network, table = ensemble.network, ensemble.table
+    form = network.form
+    count = draws.inputs.shape[1]
+
+    p = np.repeat(draws.top, count, axis=1)
+    exponent = np.zeros(p.shape[:2], np.int64)
+    gradients, exponents = [p], [exponent]
+    for layer in reversed(range(network.depth)):
+        slopes = list(derivatives[layer])
+        q = table.branch[layer] * p
+        if not form.trunk:
+            q = slopes.pop() * q
+        for j in reversed(range(network.matrices)):
+            q = q @ draws.weights[layer][j]
+            if form.pre or j > 0:
+                q = slopes.pop() * q
+        q = table.input_scale[layer] * q
+        p, shift = _rescale(table.skip[layer] * p + q if form.trunk else q)
+        exponent = exponent + shift
+        gradients.append(p)
+        exponents.append(exponent)
+    return gradients[::-1], exponents[::-1]
+
+
+def _rescale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(y, e) with x = y * 2**e exactly and the largest |y_i| of a row in [1/2, 1)."""
+    exponent = np.frexp(np.abs(x).max(axis=-1))[1].astype(np.int64)
+    return np.ldexp(x, -exponent[..., None]), exponent
+
+
+def _share(active: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Fraction of True over all units; NaN where there is no unit."""
+    units = sum(a.shape[-1] for a in active)
+    if not units:
+        return np.full(shape, np.nan)
+    return sum(a.sum(axis=-1) for a in active) / units
+
+
+# ------------------------------------------------------------------ measuring
+
+
+def measure(
+    ensemble: Ensemble, draws: Draws, layers: np.ndarray, fields: frozenset[str]
+) -> dict[str, np.ndarray]:
+    """Pass the signal both ways and read off ``fields`` at ``layers``."""
+    gradient_fields = {"log_gradient", "log_gradient_displacement", "alignment"}
+    differentiate = bool(fields & gradient_fields)
+    signal = forward(ensemble, draws, differentiate=differentiate)
+    recorded = [int(layer) for layer in layers]
+    h = [(signal.states[at], signal.exponents[at]) for at in recorded]
+    h_0 = (signal.states[0], signal.exponents[0])
+
+    trace = {
+        "log_norm": [_log_norm(*x) - _log_norm(*h_0) for x in h],
+        "activity": [
+            signal.activity[at - 1] if at else np.full(h_0[1].shape, np.nan) for at in recorded
+        ],
+        "dead": [np.sum(signal.silent[:at], axis=0) + np.zeros(h_0[1].shape) for at in recorded],
+    }
+    if "log_displacement" in fields:
+        trace["log_displacement"] = [_log_norm(*_minus(x, h_0)) - _log_norm(*h_0) for x in h]
+    if differentiate:
+        p_all = list(zip(*backward(ensemble, draws, signal.derivatives)))
+        p, p_top = [p_all[at] for at in recorded], p_all[-1]
+        trace["log_gradient"] = [_log_norm(*x) - _log_norm(*p_top) for x in p]
+        trace["alignment"] = [_cosine(x[0], y[0]) for x, y in zip(p, h)]
+        if "log_gradient_displacement" in fields:
+            trace["log_gradient_displacement"] = [
+                _log_norm(*_minus(x, p_top)) - _log_norm(*p_top) for x in p
+            ]
+    if ensemble.inputs.count > 1:
+        first, second = np.triu_indices(ensemble.inputs.count, 1)
+        start = _log_norm(*_minus(_pick(h_0, first), _pick(h_0, second)))
+        pairs = [(_pick(x, first), _pick(x, second)) for x in h]
+        trace["cosine"] = [_cosine(a[0], b[0]) for a, b in pairs]
+        trace["log_distance"] = [_log_norm(*_minus(a, b)) - start for a, b in pairs]
+        trace["effective_rank"] = [_effective_rank(*x) for x in h]
+    return {name: np.stack(trace[name], axis=1) for name in trace if name in fields}
+
+
+Scaled = tuple[np.ndarray, np.ndarray]  # (x, e) stands for x * 2**e, e one number a row
+
+
+def _pick(x: Scaled, rows: np.ndarray) -> Scaled:
+    return x[0][:, rows], x[1][:, rows]
+
+
+def _log_norm(x: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    y, shift = _rescale(x)
+    with np.errstate(divide="ignore"):  # the logarithm of an exact zero is -inf
+        return np.log(np.sqrt(np.sum(y * y, axis=-1))) + np.log(2) * (exponent + shift)
+
+
+def _minus(a: Scaled, b: Scaled) -> Scaled:
+    """a - b, without a loss where both have the same scale."""
+    # A zero vector has no scale of its own and must not hide the other one.
+    a_exponent = np.where(np.any(a[0] != 0, axis=-1), a[1], b[1])
+    b_exponent = np.where(np.any(b[0] != 0, axis=-1), b[1], a_exponent)
+    top = np.maximum(a_exponent, b_exponent)
+    x = np.ldexp(a[0], (a_exponent - top)[..., None])
+    y = np.ldexp(b[0], (b_exponent - top)[..., None])
+    return x - y, top
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cosine of the angle between rows, NaN where one of them is zero."""
+    a, b = _rescale(a)[0], _rescale(b)[0]
+    product = np.sqrt(np.sum(a * a, axis=-1) * np.sum(b * b, axis=-1))
+    alive = product > 0
+    return np.where(alive, np.sum(a * b, axis=-1) / np.where(alive, product, 1.0), np.nan)
+
+
+def _effective_rank(x: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    """exp(entropy) of the normalised Gram eigenvalues, NaN where all K states are zero."""
+    alive = np.any(x != 0, axis=-1)
+    lowest = np.iinfo(np.int64).min // 4
+    y, shift = _rescale(x)
+    scale = np.where(alive, exponent + shift, lowest)
+    y = np.ldexp(y, (scale - scale.max(axis=-1, keepdims=True))[..., None])
+    values = np.linalg.eigvalsh(y @ y.swapaxes(1, 2)).clip(0.0)
+    total = values.sum(axis=-1, keepdims=True)
+    share = values / np.where(total > 0, total, 1.0)
+    entropy = -np.sum(share * np.log(np.where(share > 0, share, 1.0)), axis=-1)
+    return np.where(total[..., 0] > 0, np.exp(entropy), np.nan)
+
+
+# ----------------------------------------------------------------- the sampler
+
+
+def simulate_one(
+    ensemble: Ensemble, generator: np.random.Generator, layers: Sequence[int] | np.ndarray
+) -> dict[str, np.ndarray]:
+    """Draw one network and return every field that it has, at ``layers``.
+
+    Returns
+    -------
+    dict of str to ndarray
+        As `Sampler.sample`, without the axis of replicas.
+    """
+    draws = draw(ensemble, [generator])
+    trace = measure(ensemble, draws, np.asarray(layers), applicable(ensemble))
+    return {name: values[0] for name, values in trace.items()}
+
+
+class Reference(Sampler):
+    """Dense matrices in NumPy, float64. Slow; it says what the others must reproduce.
+
+    Replica ``r`` owns NumPy's Philox stream at counter ``r * 2**192`` of the run's key.
+    """
+
+    name = "reference"
+    version = 1
+    block = 16
+    about = "every matrix drawn, in NumPy: the definition, slow; for checking the others"
+
+    def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
+        absent = sorted(fields - applicable(ensemble))
+        if absent:
+            return f"this ensemble has no {', '.join(absent)}. Leave it out."
+        size = _bytes(ensemble)
+        if size > _LARGEST_NETWORK_BYTES:
+            return (
+                f"it keeps all matrices of a network, here {size / 2**30:.0f} GiB. Use sampler "
+                "'dense', which draws them again on the way back."
+            )
+        return None
+
+    def sample(
+        self,
+        ensemble: Ensemble,
+        fields: frozenset[str],
+        layers: np.ndarray,
+        key: np.ndarray,
+        first: int,
+        count: int,
+    ) -> dict[str, np.ndarray]:
+        words = np.array([int(key[0]) | int(key[1]) << 32, 0], np.uint64)
+        group = max(1, min(count, _GROUP_BYTES // _bytes(ensemble)))
+        parts = []
+        for start in range(first, first + count, group):
+            replicas = range(start, min(start + group, first + count))
+            generators = [
+                np.random.Generator(
+                    np.random.Philox(key=words, counter=np.array([0, 0, 0, r], np.uint64))
+                )
+                for r in replicas
+            ]
+            parts.append(measure(ensemble, draw(ensemble, generators), layers, fields))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _bytes(ensemble: Ensemble) -> int:
+    """Memory that the matrices and states of one network take, roughly."""
+    fan_in, fan_out = ensemble.network.fans
+    units = (3 + ensemble.network.matrices) * int(fan_in.max()) * ensemble.network.depth
+    return 8 * (int(np.sum(fan_in * fan_out)) + ensemble.inputs.count * units)

@@ -1,0 +1,71 @@
+"""A result as text for other programs: JSON and CSV, with everything that it holds."""
+
+from __future__ import annotations
+
+import csv as _csv
+import io
+import itertools
+import json as _json
+import math
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+__all__ = ["csv", "json"]
+
+
+def json(result: xr.Dataset) -> str:
+    """Return the whole result in the form of ``xarray.Dataset.to_dict``, as strict JSON.
+
+    JSON has no NaN and no infinities: an undefined number is null, an infinite one the
+    string ``"inf"`` or ``"-inf"``.
+    """
+    return _json.dumps(_strict(result.to_dict()), indent=1, sort_keys=True)
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    if isinstance(value, np.generic):
+        return _strict(value.item())
+    if isinstance(value, np.ndarray):
+        return _strict(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
+
+
+def csv(result: xr.Dataset) -> str:
+    """Return one line for each recorded layer, one column for each number.
+
+    A variable with more dimensions has a column for each of their coordinates, such as
+    ``norm_moment_log[order=2;input=0]``. Variables that do not run over the layers (values
+    kept for each replica) are left out: JSON has them.
+    """
+    columns: list[tuple[str, np.ndarray]] = [("layer", result.layer.values)]
+    for name, variable in sorted(result.data_vars.items()):
+        others = [dim for dim in variable.dims if dim != "layer"]
+        if "layer" not in variable.dims or "replica" in others:
+            continue
+        ordered = variable.transpose(*others, "layer")
+        for place in itertools.product(*(range(variable.sizes[dim]) for dim in others)):
+            where = [
+                f"{dim}={_shown(result[dim].values[index]) if dim in result.coords else index}"
+                for dim, index in zip(others, place, strict=True)
+            ]
+            header = f"{name}[{';'.join(where)}]" if where else str(name)
+            columns.append((header, ordered.values[place]))
+    text = io.StringIO()
+    writer = _csv.writer(text, lineterminator="\n")
+    writer.writerow(header for header, _ in columns)
+    for row in zip(*(values.tolist() for _, values in columns), strict=True):
+        writer.writerow(row)
+    return text.getvalue()
+
+
+def _shown(coordinate: Any) -> str:
+    number = isinstance(coordinate, (float, np.floating))
+    return f"{coordinate:g}" if number else str(coordinate)

@@ -1,0 +1,208 @@
+"""Activations inside kernels: by integer code, or a compiled function of the user.
+
+The argument ``activation`` is either a code of `sigprop.activations._codes`, so that the
+kernel is cached on disk, or a pair of compiled scalar functions (phi, phi'), for which the
+kernel is compiled once a process. States are carried in units of ``up``, a power of two:
+what is applied is ``phi_up(u) = phi(up u) / up``, whose derivative is phi'(up u). For a
+positively homogeneous activation up is 1 and nothing is lost; for the others no state
+overflows before phi itself does.
+"""
+
+import math
+
+import numba as nb
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from sigprop.activations._codes import ERF, GELU, LEAKY, LINEAR, RANDOMISED, RELU, SILU, TANH
+
+__all__ = ["apply", "back", "units"]
+
+_SQRT_HALF = math.sqrt(0.5)
+_TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
+_DENSITY = 1.0 / math.sqrt(2.0 * math.pi)
+# Beyond these units a smooth activation is its limit to double precision.
+_LEAST, _MOST = 1e-60, 1e60
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def units(activation_is_scaled, shift):
+    """(up, down) of a state carried in units of 2^shift."""
+    if not activation_is_scaled:
+        return 1.0, 1.0
+    return math.ldexp(1.0, min(shift, 1000)), math.ldexp(1.0, max(-shift, -1070))
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def _builtin(code, v):
+    """phi(v) of a smooth built-in activation."""
+    if code == TANH:
+        return math.tanh(v)
+    if code == ERF:
+        return math.erf(v)
+    if code == GELU:
+        return v * (0.5 * math.erfc(-v * _SQRT_HALF))
+    return v / (1.0 + math.exp(-v))  # SILU
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def _builtin_slope(code, v):
+    """phi'(v) of a smooth built-in activation."""
+    if code == TANH:
+        t = math.tanh(v)
+        return 1.0 - t * t
+    if code == ERF:
+        return _TWO_OVER_ROOT_PI * math.exp(-v * v)
+    if code == GELU:
+        return 0.5 * math.erfc(-v * _SQRT_HALF) + v * (_DENSITY * math.exp(-0.5 * v * v))
+    s = 1.0 / (1.0 + math.exp(-v))
+    return s * (1.0 + v * (1.0 - s))  # SILU
+
+
+def _value(activation, v):
+    raise AssertionError("compiled only")
+
+
+@overload(_value)
+def _value_compiled(activation, v):
+    if isinstance(activation, types.Integer):
+        return lambda activation, v: _builtin(activation, v)
+    return lambda activation, v: activation[0](v)
+
+
+def _slope(activation, v):
+    raise AssertionError("compiled only")
+
+
+@overload(_slope)
+def _slope_compiled(activation, v):
+    if isinstance(activation, types.Integer):
+        return lambda activation, v: _builtin_slope(activation, v)
+    return lambda activation, v: activation[1](v)
+
+
+def _code(activation):
+    raise AssertionError("compiled only")
+
+
+@overload(_code)
+def _code_compiled(activation):
+    if isinstance(activation, types.Integer):
+        return lambda activation: activation
+    return lambda activation: -1
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def apply(activation, slope, up, down, slopes, slope_at, scale, z, z_at, n, out, out_at):
+    """``out = phi_up(scale z)`` over n units; arrays are flat, ``_at`` says where they start.
+
+    Parameters
+    ----------
+    slope : float
+        Negative slope of leaky_relu.
+    up, down : float
+        Units of the state, see `units`.
+    slopes : float64[:]
+        Negative slopes of randomised_leaky_relu, not read otherwise.
+    scale : float, not negative
+    z, out : float64[:]
+
+    Returns
+    -------
+    (float, int)
+        The square sum of ``out`` and the number of units with scale z > 0.
+    """
+    code = _code(activation)
+    z = z[z_at : z_at + n]
+    out = out[out_at : out_at + n]
+    total = 0.0
+    active = 0.0
+    if code == RELU:
+        for i in range(n):
+            u = max(scale * z[i], 0.0)
+            active += 1.0 if u > 0.0 else 0.0
+            out[i] = u
+            total += u * u
+    elif code == RANDOMISED:
+        slopes = slopes[slope_at : slope_at + n]
+        for i in range(n):
+            u = scale * z[i]
+            active += 1.0 if u > 0.0 else 0.0
+            u = u if u > 0.0 else slopes[i] * u
+            out[i] = u
+            total += u * u
+    elif code == LINEAR or code == LEAKY:
+        s = 1.0 if code == LINEAR else slope
+        for i in range(n):
+            u = scale * z[i]
+            active += 1.0 if u > 0.0 else 0.0
+            u = u if u > 0.0 else s * u
+            out[i] = u
+            total += u * u
+    else:
+        factor, inverse = up, down
+        if code >= 0:
+            if up < _LEAST:
+                factor, inverse = _LEAST, 1.0 / _LEAST
+            elif up > _MOST:
+                factor = _MOST
+                if code == GELU or code == SILU:
+                    inverse = 1.0 / _MOST
+        for i in range(n):
+            u = scale * z[i]
+            active += 1.0 if u > 0.0 else 0.0
+            v = inverse * _value(activation, factor * u)
+            out[i] = v
+            total += v * v
+    return total, active
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def back(
+    activation, slope, up, slopes, slope_at, scale, z, z_at, n, a, x, x_at, b, y, y_at, out, out_at
+):  # fmt: skip
+    """``out = phi'(up scale z) (a x + b y)`` over n units: the chain rule at an activation.
+
+    Returns the square sum of ``out`` and the sum of ``z out``. ``out`` may be x or y itself.
+    """
+    code = _code(activation)
+    z = z[z_at : z_at + n]
+    x = x[x_at : x_at + n]
+    y = y[y_at : y_at + n]
+    out = out[out_at : out_at + n]
+    total = 0.0
+    product = 0.0
+    if code == RELU:
+        for i in range(n):
+            g = a * x[i] + b * y[i]
+            g = g if scale * z[i] > 0.0 else 0.0
+            out[i] = g
+            total += g * g
+            product += g * z[i]
+    elif code == RANDOMISED:
+        slopes = slopes[slope_at : slope_at + n]
+        for i in range(n):
+            g = a * x[i] + b * y[i]
+            g = g if scale * z[i] > 0.0 else slopes[i] * g
+            out[i] = g
+            total += g * g
+            product += g * z[i]
+    elif code == LINEAR or code == LEAKY:
+        s = 1.0 if code == LINEAR else slope
+        for i in range(n):
+            g = a * x[i] + b * y[i]
+            g = g if scale * z[i] > 0.0 else s * g
+            out[i] = g
+            total += g * g
+            product += g * z[i]
+    else:
+        factor = up
+        if code >= 0:
+            factor = min(max(up, _LEAST), _MOST)
+        for i in range(n):
+            g = _slope(activation, factor * (scale * z[i])) * (a * x[i] + b * y[i])
+            out[i] = g
+            total += g * g
+            product += g * z[i]
+    return total, product

@@ -1,0 +1,685 @@
+"""Gaussian layers sampled by conditioning: O(K width) draws a layer, no weight matrix.
+
+Let W have independent N(0, s^2) entries and let the K inputs of a layer, as columns, have
+the orthonormal basis E and coordinates R. Then W E is a matrix Z of normals times s, and
+the outputs are s Z R. Going back, the law of W^T Q given Z, for gradients Q that depend on
+W only through its outputs, is
+
+    W^T Q = s [ E Z^T Q + (I - E E^T) Z' R_Q ],      R_Q^T R_Q = Q^T Q,
+
+with Z' fresh: what was seen of W is repeated, the rest is drawn. A bias is one more
+coordinate of the input, the same for all K; a matrix whose rows are centred acts on the
+centred input. So forward and backward passes have the joint law of the real network, at
+every width, for any activation.
+
+Draws of one layer, in this order: forward, for each matrix K vectors of its fan-out;
+backward, from the last matrix, K vectors of its fan-in (one longer with biases). The
+draws of ``group`` layers have one address, so that the generator works on long stretches.
+
+`sample_one` serves one input, where E is h / |h|, in fewer sweeps; `sample_many` serves K.
+All arrays of a pass are flat, with offsets, because a view costs as much as a short sweep.
+
+Memory is flat in depth forward. Backward, states are kept at the starts of segments of
+``segment`` layers, each of which is walked again, from the same addresses, before it is
+walked back: O(depth / segment + segment) vectors.
+"""
+
+import math
+
+import numba as nb
+import numpy as np
+
+from sigprop.kernels import activation as act
+from sigprop.kernels import passes, philox, vectors
+
+__all__ = ["sample_many", "sample_one"]
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def _layer_one(
+    activation, slope, scaled, random_slopes, pre, trunk, centred, table, layer, fan_in, fan_out,
+    key, replica, scratch, slopes, longest, z, z_at, shift, h, h_at, size, hidden, radius, advance,
+    units_on,
+):  # fmt: skip
+    """One layer, one input. Returns the square sum of the new state and whether it died.
+
+    ``hidden[j longest ..]`` becomes the input of matrix j and ``radius[j]`` the factor of
+    its normals; the state moves on if ``advance``.
+    """
+    skip, branch, input_scale, scale, bias = table
+    m = scale.shape[1]
+    up, down = act.units(scaled, shift)
+    unit = passes.inverse_power(shift)
+    d = fan_in[layer, 0]
+    dead = False
+    units = 0
+    on = 0.0
+    which = 0
+    f = input_scale[layer]
+    if pre:
+        if random_slopes:
+            passes.draw_slopes(key, slope, layer, replica, 0, d, scratch, slopes)
+        square, count = act.apply(
+            activation, slope[0], up, down, slopes, 0, f, h, h_at, d, hidden, 0
+        )
+        which = 1
+        units += d
+        on += count
+        dead = square == 0.0
+    else:
+        square = size * f * f
+        for i in range(d):
+            hidden[i] = f * h[h_at + i]
+    offset = z_at
+    for j in range(m):
+        n = fan_out[layer, j]
+        if centred:
+            square = passes.subtract_mean(hidden, j * longest, fan_in[layer, j])
+        b = bias[layer, j] * unit
+        r = math.sqrt(scale[layer, j] * scale[layer, j] * square + b * b)
+        radius[j] = r
+        if j == m - 1 and trunk:
+            break
+        if random_slopes:
+            passes.draw_slopes(key, slope, layer, replica, which, n, scratch, slopes)
+        square, count = act.apply(
+            activation, slope[0], up, down, slopes, which * longest, r, z, offset, n,
+            hidden, (j + 1) * longest,
+        )  # fmt: skip
+        which += 1
+        units += n
+        on += count
+        dead = dead or square == 0.0
+        offset += n
+    if advance:
+        units_on[0] = on / units if units else math.nan
+        a = branch[layer]
+        n = fan_out[layer, m - 1]
+        if trunk:
+            a *= radius[m - 1]
+            if a != 0.0 or skip[layer] != 1.0:
+                size = vectors.combine(skip[layer], h, h_at, a, z, offset, 0.0, z, offset, n)
+        else:
+            size = vectors.combine(0.0, h, h_at, a, hidden, m * longest, 0.0, hidden, 0, n)
+    return size, dead
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def _back_one(
+    activation, slope, scaled, pre, trunk, centred, biased, table, layer, fan_in, fan_out,
+    slopes, longest, z, z_at, zeta, zeta_at, shift, h, h_at, hidden, radius, work, p, size,
+):  # fmt: skip
+    """One layer back, one input: ``p`` becomes the gradient at the layer's input.
+
+    ``hidden``, ``radius`` and ``slopes`` are those of `_layer_one`, ``work`` is scratch of
+    two vectors. Returns the square sum of the new gradient.
+    """
+    skip, branch, input_scale, scale, bias = table
+    m = scale.shape[1]
+    a = branch[layer]
+    d = fan_in[layer, 0]
+    if trunk and (a == 0.0 or scale[layer, m - 1] == 0.0):
+        if skip[layer] != 1.0:
+            size = vectors.combine(skip[layer], p, 0, 0.0, work, 0, 0.0, work, 0, d)
+        return size
+    up, _ = act.units(scaled, shift)
+    unit = passes.inverse_power(shift)
+    start = z_at
+    for j in range(m - 1):
+        start += fan_out[layer, j]
+    n = fan_out[layer, m - 1]
+    # The gradient at the output of a matrix stands in work[q:]; q2 is its square sum, t its
+    # product with the normals that made that output.
+    q, spare = 0, longest
+    if trunk:
+        q2 = size
+        t = vectors.dot(z, start, p, 0, n)
+    else:
+        q2, t = act.back(
+            activation, slope[0], up, slopes, (m - 1) * longest, radius[m - 1], z, start, n,
+            a, p, 0, 0.0, p, 0, work, q,
+        )  # fmt: skip
+    fresh, along = 0.0, 0.0
+    x_at = 0
+    draws = zeta_at
+    for j in range(m - 1, -1, -1):
+        n = fan_in[layer, j]
+        x_at = j * longest
+        s, r = scale[layer, j], radius[j]
+        fresh, along = math.sqrt(q2), 0.0
+        if r > 0.0:
+            inner = s / r * vectors.dot(hidden, x_at, zeta, draws, n)
+            if biased:
+                inner += bias[layer, j] * unit / r * zeta[draws + n]
+            along = s / r * (t - fresh * inner)
+        # s (fresh draws + along x) is the gradient at the input of matrix j.
+        fresh, along = s * fresh, s * along
+        if centred:
+            vectors.combine(
+                0.0, work, spare, fresh, zeta, draws, along, hidden, x_at, n
+            )
+            passes.subtract_mean(work, spare, n)
+            fresh, along = 1.0, 0.0
+        if j > 0:
+            start -= fan_out[layer, j - 1]
+            made = (j if pre else j - 1) * longest
+            if centred:
+                q2, t = act.back(
+                    activation, slope[0], up, slopes, made, radius[j - 1], z, start, n,
+                    1.0, work, spare, 0.0, work, spare, work, spare,
+                )  # fmt: skip
+            else:
+                q2, t = act.back(
+                    activation, slope[0], up, slopes, made, radius[j - 1], z, start, n,
+                    fresh, zeta, draws, along, hidden, x_at, work, spare,
+                )  # fmt: skip
+            q, spare = spare, q
+            draws += n + biased
+    f = input_scale[layer]
+    if trunk:
+        c, a = skip[layer], a * f
+    else:
+        c, a = 0.0, f
+    if pre or centred:
+        if not centred:
+            vectors.combine(0.0, work, spare, fresh, zeta, draws, along, hidden, x_at, d)
+        if pre:
+            act.back(
+                activation, slope[0], up, slopes, 0, f, h, h_at, d,
+                1.0, work, spare, 0.0, work, spare, work, spare,
+            )  # fmt: skip
+        return vectors.combine(c, p, 0, a, work, spare, 0.0, work, spare, d)
+    return vectors.combine(c, p, 0, a * fresh, zeta, draws, a * along, hidden, x_at, d)
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def sample_one(
+    activation, slope, scaled, random_slopes, pre, trunk, centred, biased, table, fan_in, fan_out,
+    widths, plan, slots, frame, given, random_input, key, first, wanted, states, gradients,
+    activity, dead_count,
+):  # fmt: skip
+    """Sample replicas ``first ..`` of one input and fill the outputs at the recorded layers.
+
+    Parameters
+    ----------
+    activation : int or (phi, phi') of compiled functions
+    slope : (float, float)
+        The negative slope, or for random slopes their two bounds.
+    scaled : bool
+        Whether the activation must be told the units of the state (not homogeneous).
+    table : (skip, branch, input_scale, scale, bias)
+    plan : (forward_offset, backward_offset, group, segment, stride, stride_back)
+        Cumulated draws of the layers; layers drawn together; layers kept between two stored
+        states, a multiple of group; padded draws of a group, forward and backward.
+    slots : int64[depth + 1]
+        Place of a layer among the recorded ones, or -1.
+    wanted : (gradient, displacement) of bool
+    states, gradients : tuples of float64 arrays (replica, slot, input), outputs
+        As `passes.record_state` and `passes.record_gradient` fill them.
+    activity, dead_count : float64[replica, slot, input], outputs
+    """
+    forward_offset, backward_offset, group, segment, stride, stride_back = plan
+    gradient, displaced = wanted
+    depth, m = table[3].shape
+    longest = passes.longest(fan_in, fan_out)
+    kept_layers = segment if gradient else group
+    segments = (depth + kept_layers - 1) // kept_layers
+
+    scratch = philox.new_scratch()
+    tape = np.empty(kept_layers // group * stride)
+    zeta = np.empty(stride_back)
+    trail = np.empty((kept_layers + 1) * longest)
+    trail_shift = np.zeros(kept_layers + 1, np.int64)
+    kept = np.empty((segments if gradient else 1) * longest)
+    kept_shift = np.zeros(segments if gradient else 1, np.int64)
+    slopes = np.zeros((m + 1) * longest if random_slopes else 1)
+    raw = np.empty(longest + 16)
+    basis, factor, start = np.empty(longest), np.empty(1), np.empty(longest)
+    start_norm, start_distance = np.empty(1), np.empty(1)
+    h, p, top = np.zeros(longest), np.zeros(longest), np.zeros(longest)
+    units_on = np.zeros(1)
+    hidden, radius, work = np.zeros((m + 1) * longest), np.zeros(m), np.zeros(2 * longest)
+    one_dead = np.zeros(1)
+
+    for r in range(states[0].shape[0]):
+        replica = first + r
+        d = widths[0]
+        passes.draw_inputs(
+            frame, given, random_input, key, replica, d, scratch, raw, basis, factor, longest, start
+        )
+        passes.measure_inputs(start, 1, longest, d, start_norm, start_distance)
+        h[:d] = start[:d]
+        shift = 0
+        size = vectors.square_sum(h, 0, d)
+        one_dead[0] = 0.0
+        if slots[0] >= 0:
+            units_on[0] = math.nan
+            passes.record_state(
+                h, 0, longest, 1, shift, start, start_norm, start_distance, d, displaced, slots[0],
+                r, states, units_on, activity, one_dead, dead_count,
+            )  # fmt: skip
+        p_shift, p_size, top_norm = 0, 0.0, 0.0
+        # Forward over all segments, then the last one back, then each earlier one again
+        # forward and back.
+        for step in range(2 * segments - 1 if gradient else segments):
+            ahead = step < segments
+            s = step if ahead else 2 * segments - 2 - step
+            begin, end = s * kept_layers, min((s + 1) * kept_layers, depth)
+            walked = end - begin
+            if ahead and gradient:
+                kept[s * longest : (s + 1) * longest] = h
+                kept_shift[s] = shift
+            elif not ahead:
+                h[:] = kept[s * longest : (s + 1) * longest]
+                shift = kept_shift[s]
+                size = vectors.square_sum(h, 0, widths[begin])
+            turned = gradient and step >= segments - 1
+            for i in range(2 * walked if turned else walked):
+                advance = i < walked
+                layer = begin + i if advance else end - 1 - (i - walked)
+                local = layer - begin
+                low = begin + local // group * group
+                high = min(low + group, depth)
+                base = local // group * stride
+                if advance and layer == low:
+                    need = forward_offset[high] - forward_offset[low]
+                    philox.normals(
+                        key, low // group, replica, philox.FORWARD, need, scratch, tape[base:]
+                    )
+                if not advance and layer == high - 1:
+                    need = backward_offset[high] - backward_offset[low]
+                    philox.normals(
+                        key, low // group, replica, philox.BACKWARD, need, scratch, zeta
+                    )
+                if i == walked and step == segments - 1:
+                    n = widths[depth]
+                    philox.normals(key, 0, replica, philox.TOP, n, scratch, raw)
+                    top[:n] = raw[:n]
+                    p[:n] = raw[:n]
+                    p_shift = 0
+                    p_size = vectors.square_sum(p, 0, n)
+                    top_norm = math.sqrt(p_size)
+                    if slots[depth] >= 0:
+                        passes.record_gradient(
+                            p, 1, longest, 0, top, top_norm, h, 0, n, displaced, slots[depth], r,
+                            gradients,
+                        )  # fmt: skip
+                z_at = base + forward_offset[layer] - forward_offset[low]
+                n = widths[layer]
+                h_at = local * longest
+                if advance:
+                    trail[h_at : h_at + n] = h[:n]
+                    trail_shift[local] = shift
+                    here = shift
+                else:
+                    here = trail_shift[local]
+                    size = vectors.square_sum(trail, h_at, n)
+                source, source_at = h, 0
+                if not advance:
+                    source, source_at = trail, h_at
+                moved, dead = _layer_one(
+                    activation, slope, scaled, random_slopes, pre, trunk, centred, table, layer,
+                    fan_in, fan_out, key, replica, scratch, slopes, longest, tape, z_at, here,
+                    source, source_at, size, hidden, radius, advance, units_on,
+                )  # fmt: skip
+                if advance:
+                    size = moved
+                    n = widths[layer + 1]
+                    lifted = passes.rescale(h, 1, longest, n, shift, math.sqrt(size))
+                    size = math.ldexp(size, -2 * (lifted - shift)) if lifted != shift else size
+                    shift = lifted
+                    if ahead:
+                        one_dead[0] += dead
+                        if slots[layer + 1] >= 0:
+                            passes.record_state(
+                                h, 0, longest, 1, shift, start, start_norm, start_distance, n,
+                                displaced, slots[layer + 1], r, states, units_on, activity,
+                                one_dead, dead_count,
+                            )  # fmt: skip
+                    continue
+                zeta_at = backward_offset[layer] - backward_offset[low]
+                p_size = _back_one(
+                    activation, slope, scaled, pre, trunk, centred, biased, table, layer, fan_in,
+                    fan_out, slopes, longest, tape, z_at, zeta, zeta_at, here, trail, h_at, hidden,
+                    radius, work, p, p_size,
+                )  # fmt: skip
+                lifted = passes.rescale(p, 1, longest, n, p_shift, math.sqrt(p_size))
+                if lifted != p_shift:
+                    p_size = math.ldexp(p_size, -2 * (lifted - p_shift))
+                    p_shift = lifted
+                if slots[layer] >= 0:
+                    passes.record_gradient(
+                        p, 1, longest, p_shift, top, top_norm, trail, h_at, n, displaced,
+                        slots[layer], r, gradients,
+                    )  # fmt: skip
+
+
+# ----------------------------------------------------------------------- many
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def _layer_many(
+    activation, slope, scaled, random_slopes, pre, trunk, centred, biased, table, layer, fan_in,
+    fan_out, key, replica, scratch, slopes, longest, count, z, z_at, shift, h, h_at, hidden,
+    argument, basis, factor, tolerance, advance, units_on, dead,
+):  # fmt: skip
+    """One layer, K inputs: the general form of `_layer_one`.
+
+    Matrix j: ``hidden`` holds its scaled inputs, a bias coordinate last, ``basis`` and
+    ``factor`` their orthonormal decomposition, ``argument`` its outputs.
+    """
+    skip, branch, input_scale, scale, bias = table
+    m = scale.shape[1]
+    plane = count * longest
+    up, down = act.units(scaled, shift)
+    unit = passes.inverse_power(shift)
+    d = fan_in[layer, 0]
+    units = 0
+    which = 0
+    if pre:
+        if random_slopes:
+            passes.draw_slopes(key, slope, layer, replica, 0, d, scratch, slopes)
+        which = 1
+        units = d
+    for k in range(count):
+        row = k * longest
+        if pre:
+            square, on = act.apply(
+                activation, slope[0], up, down, slopes, 0, input_scale[layer], h, h_at + row, d,
+                hidden, row,
+            )  # fmt: skip
+        else:
+            square = vectors.combine(
+                0.0, hidden, row, input_scale[layer], h, h_at + row, 0.0, h, h_at + row, d
+            )
+            square, on = 1.0, 0.0
+        if advance:
+            units_on[k] = on
+            dead[k] = square == 0.0
+    offset = z_at
+    for j in range(m):
+        n_in, n = fan_in[layer, j], fan_out[layer, j]
+        for k in range(count):
+            row = j * plane + k * longest
+            if centred:
+                passes.subtract_mean(hidden, row, n_in)
+            s = scale[layer, j]
+            for i in range(n_in):
+                hidden[row + i] *= s
+            if biased:
+                hidden[row + n_in] = bias[layer, j] * unit
+        vectors.orthonormalise(
+            hidden, j * plane, longest, count, n_in + biased, tolerance, basis, j * plane, factor,
+            j * count * count,
+        )  # fmt: skip
+        for k in range(count):
+            row = j * plane + k * longest
+            for i in range(n):
+                argument[row + i] = 0.0
+            for i in range(k + 1):
+                f = factor[(j * count + i) * count + k]
+                if f != 0.0:
+                    vectors.add_scaled(argument, row, f, z, offset + i * n, n)
+        offset += count * n
+        if j == m - 1 and trunk:
+            break
+        if random_slopes:
+            passes.draw_slopes(
+                key, slope, layer, replica, which, n, scratch, slopes[which * longest :]
+            )
+        for k in range(count):
+            row = j * plane + k * longest
+            square, on = act.apply(
+                activation, slope[0], up, down, slopes, which * longest, 1.0, argument, row, n,
+                hidden, row + plane,
+            )  # fmt: skip
+            if advance:
+                units_on[k] += on
+                dead[k] = dead[k] or square == 0.0
+        which += 1
+        units += n
+    size = 0.0
+    if advance:
+        a = branch[layer]
+        n = fan_out[layer, m - 1]
+        for k in range(count):
+            units_on[k] = units_on[k] / units if units else math.nan
+            row = k * longest
+            if not trunk:
+                square = vectors.combine(
+                    0.0, h, h_at + row, a, hidden, m * plane + row, 0.0, hidden, row, n
+                )
+            elif a != 0.0 or skip[layer] != 1.0:
+                at = (m - 1) * plane + row
+                square = vectors.combine(
+                    skip[layer], h, h_at + row, a, argument, at, 0.0, argument, at, n
+                )
+            else:
+                square = vectors.square_sum(h, h_at + row, n)
+            size = max(size, square)
+    return size
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def _back_many(
+    activation, slope, scaled, pre, trunk, centred, biased, table, layer, fan_in, fan_out, slopes,
+    longest, count, z, z_at, zeta, zeta_at, shift, h, h_at, argument, basis, factor, tolerance,
+    mixed, gradient, gradient_basis, gradient_factor, p,
+):  # fmt: skip
+    """One layer back, K inputs: the general form of `_back_one`. Returns the largest size."""
+    skip, branch, input_scale, scale, bias = table
+    m = scale.shape[1]
+    plane = count * longest
+    a = branch[layer]
+    d = fan_in[layer, 0]
+    size = 0.0
+    if trunk and (a == 0.0 or scale[layer, m - 1] == 0.0):
+        for k in range(count):
+            row = k * longest
+            square = vectors.combine(skip[layer], p, row, 0.0, p, row, 0.0, p, row, d)
+            size = max(size, square)
+        return size
+    up, _ = act.units(scaled, shift)
+    start = z_at
+    for j in range(m):
+        start += count * fan_out[layer, j]
+    n = fan_out[layer, m - 1]
+    for k in range(count):
+        row = k * longest
+        if trunk:
+            vectors.combine(0.0, gradient, row, 1.0, p, row, 0.0, p, row, n)
+        else:
+            act.back(
+                activation, slope[0], up, slopes, (m - 1) * longest, 1.0, argument,
+                (m - 1) * plane + row, n, a, p, row, 0.0, p, row, gradient, row,
+            )  # fmt: skip
+    draws = zeta_at
+    for j in range(m - 1, -1, -1):
+        n_in, n = fan_in[layer, j], fan_out[layer, j]
+        start -= count * n
+        length = n_in + biased
+        vectors.orthonormalise(
+            gradient, 0, longest, count, n, tolerance, gradient_basis, 0, gradient_factor, 0
+        )
+        for k in range(count):
+            # The fresh part: draws mixed to the Gram of the gradients, the span taken out.
+            row = k * longest
+            for i in range(length):
+                mixed[row + i] = 0.0
+            for i in range(k + 1):
+                f = gradient_factor[i * count + k]
+                if f != 0.0:
+                    vectors.add_scaled(mixed, row, f, zeta, draws + i * length, length)
+            for i in range(count):
+                if factor[(j * count + i) * count + i] != 0.0:
+                    at = j * plane + i * longest
+                    seen = vectors.dot(z, start + i * n, gradient, row, n)
+                    c = seen - vectors.dot(basis, at, mixed, row, length)
+                    vectors.add_scaled(mixed, row, c, basis, at, length)
+            s = scale[layer, j]
+            for i in range(n_in):
+                mixed[row + i] *= s
+            if centred:
+                passes.subtract_mean(mixed, row, n_in)
+        for k in range(count):
+            row = k * longest
+            if j > 0:
+                made = (j if pre else j - 1) * longest
+                act.back(
+                    activation, slope[0], up, slopes, made, 1.0, argument, (j - 1) * plane + row,
+                    n_in, 1.0, mixed, row, 0.0, mixed, row, gradient, row,
+                )  # fmt: skip
+            elif pre:
+                act.back(
+                    activation, slope[0], up, slopes, 0, input_scale[layer], h, h_at + row, n_in,
+                    1.0, mixed, row, 0.0, mixed, row, gradient, row,
+                )  # fmt: skip
+            else:
+                vectors.combine(0.0, gradient, row, 1.0, mixed, row, 0.0, mixed, row, n_in)
+        draws += count * length
+    f = input_scale[layer]
+    c = skip[layer] if trunk else 0.0
+    f = a * f if trunk else f
+    for k in range(count):
+        row = k * longest
+        square = vectors.combine(c, p, row, f, gradient, row, 0.0, gradient, row, d)
+        size = max(size, square)
+    return size
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def sample_many(
+    activation, slope, scaled, random_slopes, pre, trunk, centred, biased, table, fan_in, fan_out,
+    widths, plan, slots, frame, given, random_input, key, first, wanted, states, gradients,
+    activity, dead_count,
+):  # fmt: skip
+    """Sample replicas ``first ..`` of K inputs; the arguments are those of `sample_one`."""
+    forward_offset, backward_offset, group, segment, stride, stride_back = plan
+    gradient_wanted, displaced = wanted
+    tolerance = 1e-10
+    depth, m = table[3].shape
+    count = states[0].shape[2]
+    longest = passes.longest(fan_in, fan_out)
+    plane = count * longest
+    kept_layers = segment if gradient_wanted else group
+    segments = (depth + kept_layers - 1) // kept_layers
+
+    scratch = philox.new_scratch()
+    tape = np.empty(kept_layers // group * stride)
+    zeta = np.empty(stride_back)
+    trail = np.empty((kept_layers + 1) * plane)
+    trail_shift = np.zeros(kept_layers + 1, np.int64)
+    kept = np.empty((segments if gradient_wanted else 1) * plane)
+    kept_shift = np.zeros(segments if gradient_wanted else 1, np.int64)
+    slopes = np.zeros((m + 1) * longest if random_slopes else 1)
+    raw = np.empty(plane + 16)
+    start = np.empty(plane)
+    start_norm, start_distance = np.empty(count), np.empty(count * (count - 1) // 2)
+    h, p, top = np.zeros(plane), np.zeros(plane), np.zeros(longest)
+    units_on, dead, dead_so_far = np.zeros(count), np.zeros(count, np.bool_), np.zeros(count)
+    hidden, argument = np.zeros((m + 1) * plane), np.zeros(m * plane)
+    basis, factor = np.zeros(m * plane), np.zeros(m * count * count)
+    mixed, gradient, gradient_basis = np.zeros(plane), np.zeros(plane), np.zeros(plane)
+    gradient_factor = np.zeros(count * count)
+
+    for r in range(states[0].shape[0]):
+        replica = first + r
+        d = widths[0]
+        passes.draw_inputs(
+            frame, given, random_input, key, replica, d, scratch, raw, gradient_basis,
+            gradient_factor, longest, start,
+        )  # fmt: skip
+        passes.measure_inputs(start, count, longest, d, start_norm, start_distance)
+        h[:] = start
+        shift = 0
+        dead_so_far[:] = 0.0
+        if slots[0] >= 0:
+            units_on[:] = math.nan
+            passes.record_state(
+                h, 0, longest, count, shift, start, start_norm, start_distance, d, displaced,
+                slots[0], r, states, units_on, activity, dead_so_far, dead_count,
+            )  # fmt: skip
+        p_shift, p_size, top_norm = 0, 0.0, 0.0
+        for step in range(2 * segments - 1 if gradient_wanted else segments):
+            ahead = step < segments
+            s = step if ahead else 2 * segments - 2 - step
+            begin, end = s * kept_layers, min((s + 1) * kept_layers, depth)
+            walked = end - begin
+            if ahead and gradient_wanted:
+                kept[s * plane : (s + 1) * plane] = h
+                kept_shift[s] = shift
+            elif not ahead:
+                h[:] = kept[s * plane : (s + 1) * plane]
+                shift = kept_shift[s]
+            turned = gradient_wanted and step >= segments - 1
+            for i in range(2 * walked if turned else walked):
+                advance = i < walked
+                layer = begin + i if advance else end - 1 - (i - walked)
+                local = layer - begin
+                low = begin + local // group * group
+                high = min(low + group, depth)
+                base = local // group * stride
+                if advance and layer == low:
+                    need = forward_offset[high] - forward_offset[low]
+                    philox.normals(
+                        key, low // group, replica, philox.FORWARD, need, scratch, tape[base:]
+                    )
+                if not advance and layer == high - 1:
+                    need = backward_offset[high] - backward_offset[low]
+                    philox.normals(
+                        key, low // group, replica, philox.BACKWARD, need, scratch, zeta
+                    )
+                if i == walked and step == segments - 1:
+                    n = widths[depth]
+                    philox.normals(key, 0, replica, philox.TOP, n, scratch, raw)
+                    top[:n] = raw[:n]
+                    for k in range(count):
+                        p[k * longest : k * longest + n] = raw[:n]
+                    p_shift = 0
+                    top_norm = math.sqrt(vectors.square_sum(top, 0, n))
+                    if slots[depth] >= 0:
+                        passes.record_gradient(
+                            p, count, longest, 0, top, top_norm, h, 0, n, displaced, slots[depth],
+                            r, gradients,
+                        )  # fmt: skip
+                z_at = base + forward_offset[layer] - forward_offset[low]
+                n = widths[layer]
+                h_at = local * plane
+                if advance:
+                    trail[h_at : h_at + plane] = h
+                    trail_shift[local] = shift
+                here = shift if advance else trail_shift[local]
+                source, source_at = h, 0
+                if not advance:
+                    source, source_at = trail, h_at
+                size = _layer_many(
+                    activation, slope, scaled, random_slopes, pre, trunk, centred, biased, table,
+                    layer, fan_in, fan_out, key, replica, scratch, slopes, longest, count, tape,
+                    z_at, here, source, source_at, hidden, argument,
+                    basis, factor, tolerance, advance, units_on, dead,
+                )  # fmt: skip
+                if advance:
+                    n = widths[layer + 1]
+                    shift = passes.rescale(h, count, longest, n, shift, math.sqrt(size))
+                    if ahead:
+                        for k in range(count):
+                            dead_so_far[k] += dead[k]
+                        if slots[layer + 1] >= 0:
+                            passes.record_state(
+                                h, 0, longest, count, shift, start, start_norm, start_distance, n,
+                                displaced, slots[layer + 1], r, states, units_on, activity,
+                                dead_so_far, dead_count,
+                            )  # fmt: skip
+                    continue
+                p_size = _back_many(
+                    activation, slope, scaled, pre, trunk, centred, biased, table, layer, fan_in,
+                    fan_out, slopes, longest, count, tape, z_at, zeta,
+                    backward_offset[layer] - backward_offset[low], here, trail, h_at, argument,
+                    basis, factor, tolerance, mixed, gradient, gradient_basis, gradient_factor, p,
+                )  # fmt: skip
+                p_shift = passes.rescale(p, count, longest, n, p_shift, math.sqrt(p_size))
+                if slots[layer] >= 0:
+                    passes.record_gradient(
+                        p, count, longest, p_shift, top, top_norm, trail, h_at, n, displaced,
+                        slots[layer], r, gradients,
+                    )  # fmt: skip

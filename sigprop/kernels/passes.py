@@ -1,0 +1,207 @@
+"""What the passes of conditional and dense samplers share: inputs, units, recording.
+
+States and gradients of K inputs are flat float64 arrays, row k starting at k ``longest``,
+in units of a power of two, ``h = array 2^shift``: rescaling is exact, and no depth
+overflows or underflows.
+"""
+
+import math
+
+import numba as nb
+import numpy as np
+
+from sigprop.kernels import philox, vectors
+
+__all__ = [
+    "draw_inputs",
+    "draw_slopes",
+    "inverse_power",
+    "longest",
+    "measure_inputs",
+    "record_gradient",
+    "record_state",
+    "rescale",
+    "subtract_mean",
+]
+
+_SMALL, _LARGE = 2.0**-20, 2.0**20
+_LOG_2 = math.log(2.0)
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def inverse_power(shift):
+    """2^-shift, or 0 where that is below the smallest double."""
+    return math.ldexp(1.0, -shift) if -1000 < shift < 1070 else (0.0 if shift > 0 else math.inf)
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def longest(fan_in, fan_out):
+    """Size of a row: the widest layer, one more for a bias, padded for the generator."""
+    widest = 1
+    for layer in range(fan_in.shape[0]):
+        for j in range(fan_in.shape[1]):
+            widest = max(widest, fan_in[layer, j], fan_out[layer, j])
+    return (widest + 16) // 16 * 16
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def rescale(rows, count, stride, n, shift, size):
+    """Bring the largest row, of norm ``size``, back to about 1; returns the new exponent."""
+    if size == 0.0 or not size < math.inf or _SMALL < size < _LARGE:
+        return shift
+    exponent = math.frexp(size)[1]
+    factor = math.ldexp(1.0, -exponent)
+    for k in range(count):
+        for i in range(n):
+            rows[k * stride + i] *= factor
+    return shift + exponent
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def subtract_mean(x, x_at, n):
+    """Centre n entries; returns their square sum."""
+    m = vectors.mean(x, x_at, n)
+    for i in range(n):
+        x[x_at + i] -= m
+    return vectors.square_sum(x, x_at, n)
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def draw_slopes(key, bounds, layer, replica, which, n, scratch, out):
+    """Negative slopes of activation ``which`` of a layer, uniform between the bounds."""
+    philox.uniforms(key, layer, replica, philox.SLOPE + 256 * which, n, scratch, out)
+    middle, half = 0.5 * (bounds[0] + bounds[1]), 0.5 * (bounds[1] - bounds[0])
+    for i in range(n):
+        out[i] = middle + half * out[i]
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def draw_inputs(frame, given, random, key, replica, n, scratch, raw, basis, factor, stride, out):
+    """Rows of ``out``: given vectors, or sqrt(n) times a frame of random orthonormal ones."""
+    if not random:
+        for k in range(given.shape[0]):
+            for i in range(n):
+                out[k * stride + i] = given[k, i]
+        return
+    count = frame.shape[0]
+    philox.normals(key, 0, replica, philox.INPUT, count * n, scratch, raw)
+    for k in range(count):
+        for i in range(n):
+            out[k * stride + i] = raw[k * n + i]
+    vectors.orthonormalise(out, 0, stride, count, n, 0.0, basis, 0, factor, 0)
+    root = math.sqrt(n)
+    for k in range(count):
+        for i in range(n):
+            total = 0.0
+            for j in range(count):
+                total += frame[k, j] * basis[j * stride + i]
+            out[k * stride + i] = root * total
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _distance(x, x_at, f, y, y_at, g, n):
+    """|f x - g y|."""
+    total = 0.0
+    for i in range(n):
+        v = f * x[x_at + i] - g * y[y_at + i]
+        total += v * v
+    return math.sqrt(total)
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _along(x, x_at, f, y, y_at, g, n):
+    """|f x|^2 - |g y|^2, without cancellation when the two are close."""
+    total = 0.0
+    for i in range(n):
+        v = f * x[x_at + i] - g * y[y_at + i]
+        total += v * (2.0 * g * y[y_at + i] + v)
+    return total
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def measure_inputs(start, count, stride, n, norms, distances):
+    """Norms of the inputs and distances of their pairs."""
+    pair = 0
+    for k in range(count):
+        norms[k] = math.sqrt(vectors.square_sum(start, k * stride, n))
+        for other in range(k + 1, count):
+            distances[pair] = _distance(start, k * stride, 1.0, start, other * stride, 1.0, n)
+            pair += 1
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def _compare(x, x_at, shift, y, y_at, y_norm, n, displaced):
+    """(log |x| / |y|, log |x - y| / |y|) for x in units 2^shift; the second if ``displaced``."""
+    square = vectors.square_sum(x, x_at, n)
+    if square > 0.0:
+        log_norm = 0.5 * math.log(square) + shift * _LOG_2 - math.log(y_norm)
+    else:
+        log_norm = -math.inf if square == 0.0 else math.nan
+    if not displaced:
+        return log_norm, 0.0
+    # Units in which neither of the two overflows.
+    lift = max(shift, 0)
+    f, g = math.ldexp(1.0, max(shift - lift, -1070)), math.ldexp(1.0, max(-lift, -1070))
+    far = _distance(x, x_at, f, y, y_at, g, n)
+    if far == 0.0:
+        return 0.0, -math.inf
+    if far < 1e-3 * y_norm * g:
+        # Close by, the norm is read off the displacement, without cancellation.
+        base = y_norm * g
+        log_norm = 0.5 * math.log1p(_along(x, x_at, f, y, y_at, g, n) / (base * base))
+    return log_norm, math.log(far) + lift * _LOG_2 - math.log(y_norm)
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def record_state(
+    h, h_at, stride, count, shift, start, norms, distances, n, displaced, slot, r, outputs,
+    units_on, activity, dead, dead_count,
+):  # fmt: skip
+    """Write what is known of the states of one recorded layer.
+
+    ``outputs`` is (log_norm, log_displacement, log_distance, gram), the last in the units
+    of the state.
+    """
+    log_norm, log_displacement, log_distance, gram = outputs
+    pair = 0
+    for k in range(count):
+        row = h_at + k * stride
+        size, far = _compare(h, row, shift, start, k * stride, norms[k], n, displaced)
+        log_norm[r, slot, k] = size
+        if displaced:
+            log_displacement[r, slot, k] = far
+        activity[r, slot, k] = units_on[k]
+        dead_count[r, slot, k] = dead[k]
+        gram[r, slot, k, k] = vectors.square_sum(h, row, n)
+        for other in range(k + 1, count):
+            there = h_at + other * stride
+            gram[r, slot, k, other] = vectors.dot(h, row, h, there, n)
+            gram[r, slot, other, k] = gram[r, slot, k, other]
+            far = _distance(h, row, 1.0, h, there, 1.0, n)
+            log_distance[r, slot, pair] = (
+                math.log(far) + shift * _LOG_2 - math.log(distances[pair])
+                if far > 0.0
+                else -math.inf
+            )
+            pair += 1
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def record_gradient(
+    p, count, stride, shift, top, top_norm, h, h_at, n, displaced, slot, r, outputs
+):  # fmt: skip
+    """Write what is known of the gradients at one recorded layer.
+
+    ``outputs`` is (log_gradient, log_gradient_displacement, alignment).
+    """
+    log_gradient, log_displacement, alignment = outputs
+    for k in range(count):
+        row, there = k * stride, h_at + k * stride
+        size, far = _compare(p, row, shift, top, 0, top_norm, n, displaced)
+        log_gradient[r, slot, k] = size
+        if displaced:
+            log_displacement[r, slot, k] = far
+        squares = vectors.square_sum(p, row, n) * vectors.square_sum(h, there, n)
+        alignment[r, slot, k] = (
+            vectors.dot(p, row, h, there, n) / math.sqrt(squares) if squares > 0.0 else math.nan
+        )

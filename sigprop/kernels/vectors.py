@@ -1,0 +1,100 @@
+"""Sums and sweeps over one vector, vectorised by the compiler.
+
+Reassociation is allowed in the sums of this file and nowhere else: a float sum in strict
+order costs more than drawing its terms. The order is then fixed by the compiled program,
+so the last bit is the same on every run of machines of one type, not across types.
+"""
+
+import numba as nb
+import numpy as np
+
+__all__ = ["add_scaled", "combine", "dot", "mean", "orthonormalise", "square_sum"]
+
+_LOOSE = {"reassoc", "contract"}
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+def dot(x, x_at, y, y_at, n):
+    """Sum of ``x[x_at + i] * y[y_at + i]`` over i < n."""
+    x = x[x_at : x_at + n]
+    y = y[y_at : y_at + n]
+    total = 0.0
+    for i in range(n):
+        total += x[i] * y[i]
+    return total
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+def square_sum(x, x_at, n):
+    """Sum of ``x[x_at + i]^2`` over i < n."""
+    x = x[x_at : x_at + n]
+    total = 0.0
+    for i in range(n):
+        total += x[i] * x[i]
+    return total
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+def mean(x, x_at, n):
+    """Mean of ``x[x_at + i]`` over i < n."""
+    x = x[x_at : x_at + n]
+    total = 0.0
+    for i in range(n):
+        total += x[i]
+    return total / n
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+def add_scaled(x, x_at, a, y, y_at, n):
+    """``x += a y`` over i < n."""
+    x = x[x_at : x_at + n]
+    y = y[y_at : y_at + n]
+    for i in range(n):
+        x[i] += a * y[i]
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+def combine(c, out, out_at, a, x, x_at, b, y, y_at, n):
+    """``out = c out + a x + b y`` over i < n; returns its square sum."""
+    out = out[out_at : out_at + n]
+    x = x[x_at : x_at + n]
+    y = y[y_at : y_at + n]
+    total = 0.0
+    for i in range(n):
+        v = c * out[i] + a * x[i] + b * y[i]
+        out[i] = v
+        total += v * v
+    return total
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def orthonormalise(rows, rows_at, stride, count, n, tolerance, basis, basis_at, factor, factor_at):
+    """Gram-Schmidt, twice: ``rows[k] = sum_i factor[i, k] basis[i]``, flat arrays.
+
+    Row k of ``rows`` and ``basis`` starts at ``_at + k stride``, entry (i, k) of ``factor``
+    is at ``factor_at + i count + k``. A row that the earlier ones span to within
+    ``tolerance`` of its length gets a zero basis vector and a zero diagonal entry: it has
+    no direction of its own.
+    """
+    for k in range(count):
+        here = basis_at + k * stride
+        for i in range(n):
+            basis[here + i] = rows[rows_at + k * stride + i]
+        size = np.sqrt(square_sum(basis, here, n))
+        for i in range(count):
+            factor[factor_at + i * count + k] = 0.0
+        for _ in range(2):
+            for i in range(k):
+                if factor[factor_at + i * count + i] != 0.0:
+                    there = basis_at + i * stride
+                    c = dot(basis, there, basis, here, n)
+                    factor[factor_at + i * count + k] += c
+                    add_scaled(basis, here, -c, basis, there, n)
+        left = np.sqrt(square_sum(basis, here, n))
+        if left > tolerance * size:
+            factor[factor_at + k * count + k] = left
+            for i in range(n):
+                basis[here + i] /= left
+        else:
+            for i in range(n):
+                basis[here + i] = 0.0

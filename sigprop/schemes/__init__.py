@@ -1,0 +1,47 @@
+"""Schemes: how weights and branch coefficients are set at initialisation.
+
+Each is defined as in the paper that introduced it and lowers to one table of numbers, so
+that schemes are compared as laws and not as code.
+
+=========== =============================================== ==========================
+name        idea                                            branch
+=========== =============================================== ==========================
+he          keep the mean square through a layer            1
+glorot      a compromise of forward and backward            1
+lecun       unit variance of a sum                          1
+power       one power of the depth                          depth^-beta
+stable      squares of the branches have a bounded sum      depth^-1/2, or decreasing
+fixup       last matrix 0, the others scaled with depth     1
+skipinit    a scalar that starts at 0                       0
+rezero      a scalar that starts at 0                       0
+layerscale  a small diagonal                                0.1, 1e-5 or 1e-6
+nf          known variance of the trunk divided out         0.2
+given       every number explicit                           as given
+=========== =============================================== ==========================
+"""
+
+from sigprop.schemes.fixup import Fixup
+from sigprop.schemes.given import GivenScheme
+from sigprop.schemes.glorot import Glorot
+from sigprop.schemes.he import He
+from sigprop.schemes.layerscale import LayerScale
+from sigprop.schemes.lecun import LeCun
+from sigprop.schemes.nf import NFResNet
+from sigprop.schemes.power import Power
+from sigprop.schemes.rezero import ReZero
+from sigprop.schemes.skipinit import SkipInit
+from sigprop.schemes.stable import StableResNet
+
+__all__ = [
+    "Fixup",
+    "GivenScheme",
+    "Glorot",
+    "He",
+    "LayerScale",
+    "LeCun",
+    "NFResNet",
+    "Power",
+    "ReZero",
+    "SkipInit",
+    "StableResNet",
+]

@@ -1,0 +1,681 @@
+"""What is simulated: a probability law over networks, apart from how it is sampled.
+
+A `Network` says the shape, a `Scheme` how weights and coefficients are initialised, an
+input what enters layer 0. Together they are an `Ensemble`, which is a law and nothing
+else. A scheme's whole meaning is the `LayerTable` to which it lowers, an array row a
+layer: samplers consume tables and never hear the name of a scheme.
+
+One residual block is ``h' = skip h + branch F(h)`` with
+
+====== ===================================== =========================
+block  F(h)                                  matrices
+====== ===================================== =========================
+res1   V phi(h)                              1
+res3   V phi(W h)                            2
+inner  W_m phi(... phi(W_1 h))               m (``inner_layers``)
+preact W_m phi(... W_1 phi(h))               m (``inner_layers``)
+====== ===================================== =========================
+
+and ``plain`` is the feed-forward net ``h' = branch phi(W h + b)``, without a trunk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sigprop.errors import SpecError, Unsupported
+from sigprop.registry import Registry
+
+__all__ = [
+    "Activation",
+    "Block",
+    "Ensemble",
+    "Inputs",
+    "LayerTable",
+    "Member",
+    "Network",
+    "Scheme",
+    "WeightLaw",
+    "blocks",
+    "check_count",
+    "check_number",
+]
+
+
+# --------------------------------------------------------------------- checks
+
+
+def check_count(name: str, value: Any, *, least: int = 1, why: str = "") -> int:
+    """Return ``value`` as an int, or raise SpecError if it is no integer >= ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        reason = f" {why}" if why else ""
+        raise SpecError(f"{name} must be an integer of at least {least}, got {value!r}.{reason}")
+    return int(value)
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+    why: str = "",
+) -> float:
+    """Return ``value`` as a finite float within the bounds, or raise SpecError."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    inside = (number > low if open_low else number >= low) and (
+        number < high if open_high else number <= high
+    )
+    if isinstance(value, bool) or not math.isfinite(number) or not inside:
+        span = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
+        reason = f" {why}" if why else ""
+        raise SpecError(f"{name} must be a number in {span}, got {value!r}.{reason}")
+    return number
+
+
+# -------------------------------------------------------------------- members
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Member):
+        return value.to_dict()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _frozen(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return tuple(_frozen(item) for item in value)
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A registered, frozen, keyword-only dataclass that can be written as data.
+
+    ``kind`` is its name in its registry, set on registration.
+    """
+
+    kind: ClassVar[str] = ""
+    family: ClassVar[Registry[Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``{"kind": ..., field: value, ...}`` of plain JSON values."""
+        if not self.kind:
+            raise SpecError(
+                f"{type(self).__name__} has no registered name, so a result could not say how "
+                f"it was made. Decorate the class with register('some_name') of its family."
+            )
+        values = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {"kind": self.kind, **values}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Any:
+        """Rebuild the member that `to_dict` wrote; ``cls.family`` finds its class."""
+        values = dict(data)
+        member = cls.family[values.pop("kind")]
+        for name in list(values):
+            value = values[name]
+            if isinstance(value, Mapping) and "kind" in value:
+                values[name] = _NESTED[name].from_dict(value)
+            else:
+                values[name] = _frozen(value)
+        return member(**values)
+
+    @classmethod
+    def named(cls, name: str) -> Any:
+        """Return the member called ``name`` with its defaults, if it has them all."""
+        member = cls.family[name]
+        required = [f.name for f in dataclasses.fields(member) if f.default is dataclasses.MISSING]
+        if required:
+            values = ", ".join(f"{field}=..." for field in required)
+            raise SpecError(
+                f"the {cls.family.family} {name!r} is not one law but many: it has no default "
+                f"{' and '.join(required)}. Write {member.__name__}({values})."
+            )
+        return member()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activation(Member):
+    """Base of activations: a function of one real variable and what a law needs of it.
+
+    Class attributes
+    ----------------
+    code : int
+        What kernels switch on, see `sigprop.kernels.activation`.
+    homogeneous : bool
+        Whether phi(c u) = c phi(u) for every c > 0.
+    kinks : tuple of float
+        Where the function or its derivative jumps, for quadrature.
+    """
+
+    family: ClassVar[Registry[Any]] = Registry("activation")
+    code: ClassVar[int]
+    homogeneous: ClassVar[bool] = False
+    kinks: ClassVar[tuple[float, ...]] = ()
+
+    @property
+    def negative_slope(self) -> float | None:
+        """The fixed slope s of ``phi(u) = u (u > 0), s u (u <= 0)``, or None."""
+        return None
+
+    @property
+    def parameters(self) -> tuple[float, float]:
+        """The two numbers that kernels receive beside the code."""
+        return (0.0, 0.0)
+
+    def __call__(self, u: np.ndarray) -> np.ndarray:
+        """phi(u), elementwise."""
+        raise NotImplementedError
+
+    def derivative(self, u: np.ndarray) -> np.ndarray:
+        """phi'(u), elementwise; at a kink the value for u <= 0."""
+        raise NotImplementedError
+
+    def mean(self, variance: float = 1.0) -> float:
+        """E phi(sqrt(variance) Z), Z standard normal."""
+        raise NotImplementedError
+
+    def second_moment(self, variance: float = 1.0) -> float:
+        """E phi(sqrt(variance) Z)^2, Z standard normal."""
+        raise NotImplementedError
+
+    def derivative_second_moment(self, variance: float = 1.0) -> float:
+        """E phi'(sqrt(variance) Z)^2, Z standard normal."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightLaw(Member):
+    """Base of the laws of one weight: symmetric, and of unit variance where it has one.
+
+    A law without variance is of unit scale instead, and ``moment_limit`` says which
+    absolute moments exist: those of order below it (inf: all).
+    """
+
+    family: ClassVar[Registry[Any]] = Registry("weight law")
+    code: ClassVar[int]
+
+    @property
+    def parameter(self) -> float:
+        """The number that kernels receive beside the code."""
+        return 0.0
+
+    @property
+    def moment_limit(self) -> float:
+        return math.inf
+
+    @property
+    def variance(self) -> float:
+        """1.0, or inf for a heavy-tailed law."""
+        return 1.0
+
+    @property
+    def kurtosis(self) -> float:
+        """E w^4 / (E w^2)^2: 3 for the Gaussian; inf or nan where it does not exist."""
+        raise NotImplementedError
+
+    def sample(self, generator: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+        """Draw with NumPy, float64: the readable definition that kernels are held to."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs(Member):
+    """Base of what enters layer 0: ``count`` vectors, each of norm sqrt(width) unless given."""
+
+    family: ClassVar[Registry[Any]] = Registry("input")
+
+    @property
+    def count(self) -> int:
+        """K, the number of inputs that one network is given."""
+        raise NotImplementedError
+
+    def frame(self) -> np.ndarray | None:
+        """Coefficients C, shape (K, K), or None for given vectors.
+
+        With C, ``h_k = sqrt(width) sum_j C[k, j] u_j`` and (u_1 .. u_K) a uniformly random
+        orthonormal frame, drawn anew for every replica.
+        """
+        raise NotImplementedError
+
+    def array(self, width: int) -> np.ndarray | None:
+        """The given vectors, shape (K, width), float64, or None where `frame` serves."""
+        raise NotImplementedError
+
+    def check(self, network: Network) -> None:
+        """Raise SpecError if these inputs cannot enter ``network``."""
+
+
+# --------------------------------------------------------------------- blocks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """What the branch is and where the activation sits.
+
+    Attributes
+    ----------
+    trunk : bool
+        Whether a skip connection carries h past the branch.
+    pre : bool
+        Whether the activation acts on the trunk, before the first matrix.
+    matrices : int or None
+        Their number, or None where ``inner_layers`` says it.
+    """
+
+    kind: str
+    formula: str
+    trunk: bool
+    pre: bool
+    matrices: int | None
+
+
+blocks: Registry[Block] = Registry("block")
+for _block in (
+    Block(kind="plain", formula="h' = branch phi(W h + b)", trunk=False, pre=False, matrices=1),
+    Block(kind="res1", formula="h' = skip h + branch V phi(h)", trunk=True, pre=True, matrices=1),
+    Block(kind="res3", formula="h' = skip h + branch V phi(W h)", trunk=True, pre=False, matrices=2),
+    Block(
+        kind="inner",
+        formula="h' = skip h + branch W_m phi(... phi(W_1 h))",
+        trunk=True,
+        pre=False,
+        matrices=None,
+    ),
+    Block(
+        kind="preact",
+        formula="h' = skip h + branch W_m phi(... W_1 phi(h))",
+        trunk=True,
+        pre=True,
+        matrices=None,
+    ),
+):
+    blocks.register(_block.kind)(_block)
+
+_DEFAULT_INNER_LAYERS = {"inner": 3, "preact": 2}
+
+
+# -------------------------------------------------------------------- network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The shape of a network: depth, widths, block and activation.
+
+    Parameters
+    ----------
+    depth : int
+        Number of layers (residual blocks, or layers of a plain net), at least 1.
+    width : int
+        Dimension d of the state; ignored where ``widths`` is given.
+    widths : sequence of depth + 1 ints, optional
+        State dimensions of a plain net, the input's first. A residual trunk has one width.
+    block : str
+        A name of `blocks`.
+    inner_layers : int, optional
+        Matrices m in one branch, for blocks ``inner`` (default 3) and ``preact`` (default 2).
+    inner_width : int or sequence, optional
+        Hidden width of the branch (default: the width of the trunk): one number, one for
+        each layer, or for each layer a sequence of m - 1.
+    activation : Activation or str
+        An activation or the name of one with default parameters.
+
+    Raises
+    ------
+    SpecError, UnknownName
+        If a value is out of range or does not fit the block.
+    """
+
+    depth: int
+    width: int = 100
+    widths: tuple[int, ...] | None = None
+    block: str = "res3"
+    inner_layers: int | None = None
+    inner_width: int | tuple[Any, ...] | None = None
+    activation: Activation | str = "relu"
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "depth", check_count("depth", self.depth, why="It counts the layers."))
+        block = blocks[self.block]
+        if isinstance(self.activation, str):
+            import sigprop.activations  # noqa: F401  fills the registry
+
+            put(self, "activation", Activation.named(self.activation))
+        elif not isinstance(self.activation, Activation):
+            raise SpecError(
+                f"activation must be an Activation or the name of one, got {self.activation!r}. "
+                "Wrap a Python function with sigprop.activations.FunctionActivation."
+            )
+        if self.widths is not None:
+            if block.trunk:
+                raise SpecError(
+                    f"widths changes the width of the state, but the skip connection of block "
+                    f"{self.block!r} needs one width throughout. Use --inner-width for a "
+                    "bottleneck branch, or block 'plain'."
+                )
+            widths = tuple(check_count("each of widths", w) for w in self.widths)
+            if len(widths) != self.depth + 1:
+                raise SpecError(
+                    f"widths names {len(widths)} layers, but depth {self.depth} has "
+                    f"{self.depth + 1} states (the input's included). Give {self.depth + 1} "
+                    "widths."
+                )
+            put(self, "widths", widths)
+            put(self, "width", widths[0])
+        put(self, "width", check_count("width", self.width, why="It is the size of the state."))
+        self._check_inner(block)
+
+    def _check_inner(self, block: Block) -> None:
+        put = object.__setattr__
+        if block.matrices is not None:
+            if self.inner_layers is not None and self.inner_layers != block.matrices:
+                raise SpecError(
+                    f"inner_layers = {self.inner_layers} does not fit block {self.block!r}, whose "
+                    f"branch has {block.matrices}. Use block 'inner' or 'preact'."
+                )
+            put(self, "inner_layers", block.matrices)
+        else:
+            layers = self.inner_layers
+            layers = _DEFAULT_INNER_LAYERS[self.block] if layers is None else layers
+            put(self, "inner_layers", check_count("inner_layers", layers))
+        inner = self.inner_width
+        if inner is None:
+            return
+        if self.inner_layers == 1:
+            raise SpecError(
+                f"inner_width = {inner} was given, but block {self.block!r} with one matrix has "
+                "no hidden layer. Use block 'res3', 'inner' or 'preact' with more matrices."
+            )
+        if isinstance(inner, Sequence) and not isinstance(inner, str):
+            if len(inner) != self.depth:
+                raise SpecError(
+                    f"inner_width names {len(inner)} layers, but depth is {self.depth}. Give one "
+                    "number, or one entry for each layer."
+                )
+            rows = []
+            for row in inner:
+                entries = tuple(row) if isinstance(row, Sequence) else (row,) * (self.matrices - 1)
+                if len(entries) != self.matrices - 1:
+                    raise SpecError(
+                        f"an entry of inner_width has {len(entries)} widths, but a branch of "
+                        f"{self.matrices} matrices has {self.matrices - 1} hidden layers."
+                    )
+                rows.append(tuple(check_count("each inner_width", w) for w in entries))
+            put(self, "inner_width", tuple(rows))
+        else:
+            put(self, "inner_width", check_count("inner_width", inner))
+
+    @property
+    def phi(self) -> Activation:
+        """The activation, as an object."""
+        assert isinstance(self.activation, Activation)
+        return self.activation
+
+    @property
+    def form(self) -> Block:
+        """The block, as an object."""
+        return blocks[self.block]
+
+    @property
+    def matrices(self) -> int:
+        """Number of weight matrices in one layer."""
+        assert self.inner_layers is not None
+        return self.inner_layers
+
+    @cached_property
+    def state_widths(self) -> np.ndarray:
+        """int64, shape (depth + 1,): the dimension of every state."""
+        if self.widths is not None:
+            return np.array(self.widths, np.int64)
+        return np.full(self.depth + 1, self.width, np.int64)
+
+    @cached_property
+    def fans(self) -> tuple[np.ndarray, np.ndarray]:
+        """(fan_in, fan_out), int64, each of shape (depth, matrices)."""
+        m = self.matrices
+        hidden = np.empty((self.depth, m - 1), np.int64)
+        if isinstance(self.inner_width, tuple):
+            hidden[:] = np.array(self.inner_width, np.int64).reshape(self.depth, m - 1)
+        else:
+            hidden[:] = self.width if self.inner_width is None else self.inner_width
+        first, last = self.state_widths[:-1, None], self.state_widths[1:, None]
+        edges = np.concatenate([first, hidden, last], axis=1)
+        return edges[:, :-1].copy(), edges[:, 1:].copy()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values of every field."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Network:
+        values = {name: _frozen(value) for name, value in data.items()}
+        import sigprop.activations  # noqa: F401  fills the registry
+
+        values["activation"] = Activation.from_dict(data["activation"])
+        return cls(**values)
+
+
+# ---------------------------------------------------------------------- table
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerTable:
+    """What a scheme means: one row a layer, nothing else reaches a sampler.
+
+    Attributes
+    ----------
+    skip, branch : float64, shape (depth,)
+        ``h' = skip h + branch F(h)``; a plain net has skip 0.
+    input_scale : float64, shape (depth,)
+        The branch reads ``input_scale * h`` (1 but for NF-ResNet).
+    scale : float64, shape (depth, matrices)
+        Standard deviation of an entry (scale, for a law without variance).
+    bias_scale : float64, shape (depth, matrices)
+        Standard deviation of the Gaussian biases, 0 for none.
+    law : WeightLaw
+        The law of an entry at unit scale.
+    centred : bool
+        Whether every row of every matrix is projected to sum zero.
+    """
+
+    skip: np.ndarray
+    branch: np.ndarray
+    input_scale: np.ndarray
+    scale: np.ndarray
+    bias_scale: np.ndarray
+    law: WeightLaw
+    centred: bool = False
+
+    @property
+    def biased(self) -> bool:
+        return bool(np.any(self.bias_scale != 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme(Member):
+    """Base of initialisation schemes.
+
+    Parameters
+    ----------
+    law : WeightLaw or str
+        Law of one weight at unit variance (default gaussian).
+    bias_variance : float
+        Variance of the Gaussian biases of every matrix (default 0: no biases).
+    skip : float or sequence of depth floats
+        Skip coefficients (default 1).
+
+    Class attributes
+    ----------------
+    formula, source : str
+        What ``sigprop list schemes`` prints.
+    blocks : tuple of str
+        Blocks for which the scheme is defined.
+    default_block : str
+        The block of the paper that introduced it.
+    """
+
+    family: ClassVar[Registry[Any]] = Registry("scheme")
+    formula: ClassVar[str]
+    source: ClassVar[str]
+    blocks: ClassVar[tuple[str, ...]] = ("plain", "res1", "res3", "inner", "preact")
+    default_block: ClassVar[str] = "res3"
+
+    law: WeightLaw | str = "gaussian"
+    bias_variance: float = 0.0
+    skip: float | tuple[float, ...] = 1.0
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        if isinstance(self.law, str):
+            import sigprop.laws  # noqa: F401  fills the registry
+
+            put(self, "law", WeightLaw.named(self.law))
+        elif not isinstance(self.law, WeightLaw):
+            raise SpecError(
+                f"law must be a WeightLaw or the name of one, got {self.law!r}. Use a law of "
+                "sigprop.laws."
+            )
+        put(self, "bias_variance", check_number("bias_variance", self.bias_variance, low=0.0))
+        if isinstance(self.skip, Sequence):
+            put(self, "skip", tuple(check_number("each skip", s) for s in self.skip))
+        else:
+            put(self, "skip", check_number("skip", self.skip))
+
+    def layers(self, network: Network) -> LayerTable:
+        """Lower to the table of ``network``; subclasses end in `table`."""
+        raise NotImplementedError
+
+    def check_block(self, network: Network) -> None:
+        """Raise Unsupported unless the scheme is defined for the block of ``network``."""
+        if network.block not in self.blocks:
+            raise Unsupported(
+                f"scheme {self.kind!r} is not defined for block {network.block!r}: "
+                f"{self.formula} Use one of: {', '.join(self.blocks)}."
+            )
+
+    def table(
+        self,
+        network: Network,
+        *,
+        variance: np.ndarray | Callable[[np.ndarray, np.ndarray], np.ndarray],
+        branch: float | np.ndarray = 1.0,
+        input_scale: float | np.ndarray = 1.0,
+        centred: bool = False,
+    ) -> LayerTable:
+        """Build the table from per-matrix variances, given as an array or of (fan_in, fan_out).
+
+        A plain net has no trunk: its skip column is 0 whatever ``self.skip`` says.
+        """
+        self.check_block(network)
+        shape = (network.depth, network.matrices)
+        entries = variance(*network.fans) if callable(variance) else variance
+        column = (network.depth,)
+        skip = np.array(self.skip if network.form.trunk else 0.0, float)
+        if skip.ndim and skip.shape != column:
+            raise SpecError(
+                f"skip names {skip.size} layers, but depth is {network.depth}. Give one number, "
+                "or one for each layer."
+            )
+        assert isinstance(self.law, WeightLaw)
+        return LayerTable(
+            skip=np.broadcast_to(skip, column).copy(),
+            branch=np.broadcast_to(np.asarray(branch, float), column).copy(),
+            input_scale=np.broadcast_to(np.asarray(input_scale, float), column).copy(),
+            scale=np.sqrt(np.broadcast_to(np.asarray(entries, float), shape)),
+            bias_scale=np.full(shape, math.sqrt(self.bias_variance)),
+            law=self.law,
+            centred=centred,
+        )
+
+
+# ------------------------------------------------------------------- ensemble
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """A probability law: a network, a scheme, and what enters layer 0.
+
+    Parameters
+    ----------
+    network : Network
+    scheme : Scheme
+    inputs : Inputs, optional
+        Default: a pair at cosine 0.5, so that separability is measured too.
+    """
+
+    network: Network
+    scheme: Scheme
+    inputs: Inputs = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        for name, value, base in (("network", self.network, Network), ("scheme", self.scheme, Scheme)):
+            if not isinstance(value, base):
+                raise SpecError(f"{name} must be a {base.__name__}, got {value!r}.")
+        if self.inputs is None:
+            from sigprop.inputs import Pair
+
+            object.__setattr__(self, "inputs", Pair())
+        elif not isinstance(self.inputs, Inputs):
+            raise SpecError(
+                f"inputs must be Point, Pair or Given of sigprop.inputs, got {self.inputs!r}."
+            )
+        self.inputs.check(self.network)
+        self.table  # a scheme that does not fit is refused here, before any work
+
+    @cached_property
+    def table(self) -> LayerTable:
+        return self.scheme.layers(self.network)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole law as plain JSON values; `from_dict` reads it back."""
+        return {
+            "network": self.network.to_dict(),
+            "scheme": self.scheme.to_dict(),
+            "inputs": self.inputs.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Ensemble:
+        import sigprop.activations
+        import sigprop.inputs
+        import sigprop.laws
+        import sigprop.schemes  # noqa: F401  the four fill their registries
+
+        return cls(
+            Network.from_dict(data["network"]),
+            Scheme.from_dict(data["scheme"]),
+            Inputs.from_dict(data["inputs"]),
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the law; the default label of its random streams."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+_NESTED: dict[str, type[Member]] = {"law": WeightLaw, "activation": Activation}

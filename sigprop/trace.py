@@ -1,0 +1,42 @@
+"""Everything that a sampler may return, in one table.
+
+A trace is a dict from field name to float64 array. Its first two axes are (replicas,
+recorded layers); the third, where there is one, runs over the K inputs or over the
+K (K - 1) / 2 pairs of them, in the order (0, 1), (0, 2), .., (1, 2), ...
+
+Logarithms of exact zeros are -inf and mean what they say: a dead network, a state that
+has not moved. NaN and +inf never mean anything but a failure, except where stated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["FIELDS", "Field"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One quantity: what it is, and over what its third axis runs (``""``: none)."""
+
+    name: str
+    axis: str
+    long_name: str
+
+
+FIELDS: dict[str, Field] = {
+    f.name: f
+    for f in (
+        Field("log_norm", "input", "log of |h_l| / |h_0|"),
+        Field("log_displacement", "input", "log of |h_l - h_0| / |h_0|"),
+        Field("log_gradient", "input", "log of |p_l| / |p_L|, p_l = dLoss/dh_l"),
+        Field("log_gradient_displacement", "input", "log of |p_l - p_L| / |p_L|"),
+        Field("alignment", "input", "p_l . h_l / (|p_l| |h_l|)"),
+        Field("cosine", "pair", "cosine of the angle between two inputs' states"),
+        Field("log_distance", "pair", "log of |h_l - h~_l| / |h_0 - h~_0|"),
+        Field("effective_rank", "", "exp(entropy of the Gram eigenvalues over their sum)"),
+        # The branch that ends at layer l; layer 0 has none and holds NaN.
+        Field("activity", "input", "fraction of active units in the branch that ends here"),
+        Field("dead", "input", "number of dead branches up to here"),
+    )
+}
