@@ -15,7 +15,7 @@ verify:  ## heavy statistical tests, samplers against one another: minutes
 	$(PYTHON) -m pytest tests/verification
 
 bench:  ## the table of speeds, baseline included
-	$(PYTHON) benchmarks/speed.py
+	$(PYTHON) -m benchmarks.speed
 
 figures: docs/overview.png  ## the picture of the README
 

@@ -37,6 +37,7 @@ def headline(result: xr.Dataset) -> str:
 
     law = json.loads(result.attrs["ensemble"])
     network, scheme, inputs = law["network"], law["scheme"], law["inputs"]
+    replicas = result.attrs["replicas"]
     names = (
         _named(scheme, Scheme.family),
         f"block {network['block']}",
@@ -46,7 +47,7 @@ def headline(result: xr.Dataset) -> str:
     )
     run = (
         _entering(inputs),
-        f"{result.attrs['replicas']} replicas",
+        f"{replicas} replica{'s' * (replicas != 1)}",
         f"seed {result.attrs['seed']}",
         f"sampler {result.attrs['sampler']}",
     )

@@ -241,7 +241,7 @@ def _warnings(result: xr.Dataset) -> list[str]:
         if poor:
             ess = float(result[f"{name}_moment_ess"].isel(layer=end).sel(order=poor[0]).min())
             said.append(
-                f"Warning: E|{symbol}|^{poor[0]:g} rests on {ess:.2g} effective replicas of "
+                f"Warning: E|{symbol}|^{poor[0]:g} rests on {ess:.3g} effective replicas of "
                 f"{result.attrs['replicas']}, too few to be believed; the statistics of "
                 f"log|{symbol}| are sound."
             )

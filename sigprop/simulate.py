@@ -530,7 +530,7 @@ def _undefined(name: str, trace: Mapping[str, np.ndarray]) -> np.ndarray | None:
     if not zero.any():
         return None
     if name == "effective_rank":
-        return zero.all(axis=-1)
+        return np.asarray(zero.all(axis=-1))
     one, other = np.triu_indices(zero.shape[-1], 1)
     return zero[..., one] | zero[..., other]
 

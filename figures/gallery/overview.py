@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from figures._style import PALETTE, style
 from sigprop.report import headline
@@ -101,6 +102,7 @@ def _fill(axes: Axes, panel: _Panel, result: xr.Dataset) -> None:
         axes.set_yticks([])
     axes.set_title(panel.title)
     axes.yaxis.set_major_formatter(_tick)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
     axes.set_ylabel(panel.unit)
     layers = result.layer.values
     axes.set_xlim(layers[0], layers[-1] if len(layers) > 1 else layers[0] + 1)
@@ -163,7 +165,7 @@ def _row(result: xr.Dataset, name: str) -> Iterator[_Panel]:
     ratio = _RATIO[name]
     yield _Panel(f"log {ratio}", "nat", _line(result, f"log_{name}", mean="_mean"))
     variance = _line(result, f"log_{name}_variance")
-    yield _Panel(f"variance of log {ratio}", "nat²", variance)
+    yield _Panel(f"variance of log {ratio}", "nat²", variance, "not defined")
     shape = _shape(result, name)
     yield _Panel(f"shape of log {ratio}", "dimensionless", shape, "no spread, hence no shape")
     if f"{name}_moment_log" in result:
@@ -193,8 +195,15 @@ def _line(result: xr.Dataset, name: str, mean: str = "") -> Callable[[Axes], Non
     def paint(axes: Axes) -> None:
         if mean and f"{name}_quantile" in result:
             quantile = result[f"{name}_quantile"]
-            ends = (quantile.isel(quantile=0), quantile.isel(quantile=-1))
-            axes.fill_between(result.layer, *ends, color=_BLUE, alpha=_SPREAD, lw=0)
+            low, high = quantile.isel(quantile=0), quantile.isel(quantile=-1)
+            # Where the low end is the logarithm of 0 the band runs out of the panel below.
+            drawn = np.concatenate([low, high, result[f"{name}{mean}"]])
+            drawn = drawn[np.isfinite(drawn)]
+            if np.isneginf(low).any() and drawn.size:
+                bottom = drawn.min() - 0.05 * np.ptp(drawn)
+                low = low.where(~np.isneginf(low), bottom)
+                axes.set_ylim(bottom=bottom)
+            axes.fill_between(result.layer, low, high, color=_BLUE, alpha=_SPREAD, lw=0)
         _estimate(axes, result[f"{name}{mean}"], result.get(f"{name}{mean}_se"), _BLUE)
 
     return paint

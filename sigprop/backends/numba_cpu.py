@@ -131,6 +131,17 @@ def _slots(depth: int, layers: np.ndarray) -> np.ndarray:
     return slots
 
 
+def _rows(
+    skip: np.ndarray,
+    branch: np.ndarray,
+    input_scale: np.ndarray,
+    scale: np.ndarray,
+    bias: np.ndarray,
+) -> np.ndarray:
+    """The table as one array: skip, branch, input scale, scales and bias scales of a layer."""
+    return np.ascontiguousarray(np.column_stack([skip, branch, input_scale, scale, bias]))
+
+
 def _common(ensemble: Ensemble, layers: np.ndarray) -> dict[str, Any]:
     """The arguments that conditional and dense kernels share, by name."""
     network, table = ensemble.network, ensemble.table
@@ -148,7 +159,7 @@ def _common(ensemble: Ensemble, layers: np.ndarray) -> dict[str, Any]:
         "trunk": form.trunk,
         "centred": table.centred,
         "biased": 1 if table.biased else 0,
-        "table": (table.skip, table.branch, table.input_scale, table.scale, table.bias_scale),
+        "table": _rows(table.skip, table.branch, table.input_scale, table.scale, table.bias_scale),
         "fan_in": fan_in,
         "fan_out": fan_out,
         "widths": network.state_widths,
@@ -312,7 +323,7 @@ class Conditional(Sampler):
         first: int,
         count: int,
     ) -> dict[str, np.ndarray]:
-        from sigprop.kernels import conditional
+        from sigprop.kernels import conditional, pair
 
         network = ensemble.network
         inputs = ensemble.inputs.count
@@ -326,7 +337,8 @@ class Conditional(Sampler):
         state = 8 * inputs * (int(max(fan_in.max(), fan_out.max())) + 16)
         segment = _segment(network.depth, group, 8 * int(forward.max()) + state, state)
         outputs = _Outputs(ensemble, len(layers), count, gradient)
-        kernel = conditional.sample_one if inputs == 1 else conditional.sample_many
+        kernels = {1: conditional.sample_one, 2: pair.sample}
+        kernel = kernels.get(inputs, conditional.sample_many)
         kernel = _uncached(kernel, common["activation"])
         forward, backward = _offsets(forward), _offsets(backward)
         plan = (
@@ -371,8 +383,10 @@ class Dense(Sampler):
         common = _common(ensemble, layers)
         unit = getattr(law, "unit", 1.0)
         if unit != 1.0:
-            skip, branch, input_scale, scale, bias = common["table"]
-            common["table"] = (skip, branch, input_scale, scale * unit, bias)
+            table = ensemble.table
+            common["table"] = _rows(
+                table.skip, table.branch, table.input_scale, unit * table.scale, table.bias_scale
+            )
         fan_in, fan_out = network.fans
         state = 8 * inputs * (int(max(fan_in.max(), fan_out.max())) + 16)
         segment = _segment(network.depth, 1, state * (1 + network.matrices), state)

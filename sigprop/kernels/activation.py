@@ -17,7 +17,7 @@ from numba.extending import overload
 
 from sigprop.activations._codes import ERF, GELU, LEAKY, LINEAR, RANDOMISED, RELU, SILU, TANH
 
-__all__ = ["apply", "back", "units"]
+__all__ = ["apply", "back", "code_of", "limits", "slope_of", "units", "value_of"]
 
 _SQRT_HALF = math.sqrt(0.5)
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
@@ -32,6 +32,22 @@ def units(activation_is_scaled, shift):
     if not activation_is_scaled:
         return 1.0, 1.0
     return math.ldexp(1.0, min(shift, 1000)), math.ldexp(1.0, max(-shift, -1070))
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def limits(code, up, down):
+    """(up, down) within which a built-in activation is not its own limit to all digits.
+
+    Beyond, a smooth activation is linear near 0; far out tanh and erf saturate, so that
+    only the way down keeps its units, and gelu and silu are a ReLU.
+    """
+    if code < 0:
+        return up, down
+    if up < _LEAST:
+        return _LEAST, 1.0 / _LEAST
+    if up > _MOST:
+        return _MOST, 1.0 / _MOST if code == GELU or code == SILU else down
+    return up, down
 
 
 @nb.njit(nogil=True, cache=True, error_model="numpy")
@@ -60,33 +76,33 @@ def _builtin_slope(code, v):
     return s * (1.0 + v * (1.0 - s))  # SILU
 
 
-def _value(activation, v):
+def value_of(activation, v):
     raise AssertionError("compiled only")
 
 
-@overload(_value)
+@overload(value_of)
 def _value_compiled(activation, v):
     if isinstance(activation, types.Integer):
         return lambda activation, v: _builtin(activation, v)
     return lambda activation, v: activation[0](v)
 
 
-def _slope(activation, v):
+def slope_of(activation, v):
     raise AssertionError("compiled only")
 
 
-@overload(_slope)
+@overload(slope_of)
 def _slope_compiled(activation, v):
     if isinstance(activation, types.Integer):
         return lambda activation, v: _builtin_slope(activation, v)
     return lambda activation, v: activation[1](v)
 
 
-def _code(activation):
+def code_of(activation):
     raise AssertionError("compiled only")
 
 
-@overload(_code)
+@overload(code_of)
 def _code_compiled(activation):
     if isinstance(activation, types.Integer):
         return lambda activation: activation
@@ -113,7 +129,7 @@ def apply(activation, slope, up, down, slopes, slope_at, scale, z, z_at, n, out,
     (float, int)
         The square sum of ``out`` and the number of units with scale z > 0.
     """
-    code = _code(activation)
+    code = code_of(activation)
     z = z[z_at : z_at + n]
     out = out[out_at : out_at + n]
     total = 0.0
@@ -141,18 +157,11 @@ def apply(activation, slope, up, down, slopes, slope_at, scale, z, z_at, n, out,
             out[i] = u
             total += u * u
     else:
-        factor, inverse = up, down
-        if code >= 0:
-            if up < _LEAST:
-                factor, inverse = _LEAST, 1.0 / _LEAST
-            elif up > _MOST:
-                factor = _MOST
-                if code == GELU or code == SILU:
-                    inverse = 1.0 / _MOST
+        factor, inverse = limits(code, up, down)
         for i in range(n):
             u = scale * z[i]
             active += 1.0 if u > 0.0 else 0.0
-            v = inverse * _value(activation, factor * u)
+            v = inverse * value_of(activation, factor * u)
             out[i] = v
             total += v * v
     return total, active
@@ -166,7 +175,7 @@ def back(
 
     Returns the square sum of ``out`` and the sum of ``z out``. ``out`` may be x or y itself.
     """
-    code = _code(activation)
+    code = code_of(activation)
     z = z[z_at : z_at + n]
     x = x[x_at : x_at + n]
     y = y[y_at : y_at + n]
@@ -197,11 +206,9 @@ def back(
             total += g * g
             product += g * z[i]
     else:
-        factor = up
-        if code >= 0:
-            factor = min(max(up, _LEAST), _MOST)
+        factor, _ = limits(code, up, 1.0)
         for i in range(n):
-            g = _slope(activation, factor * (scale * z[i])) * (a * x[i] + b * y[i])
+            g = slope_of(activation, factor * (scale * z[i])) * (a * x[i] + b * y[i])
             out[i] = g
             total += g * g
             product += g * z[i]

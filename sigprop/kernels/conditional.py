@@ -31,11 +31,12 @@ import numpy as np
 
 from sigprop.kernels import activation as act
 from sigprop.kernels import passes, philox, vectors
+from sigprop.kernels.borrow import borrow, hold
 
 __all__ = ["sample_many", "sample_one"]
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _layer_one(
     activation, slope, scaled, random_slopes, pre, trunk, centred, table, layer, fan_in, fan_out,
     key, replica, scratch, slopes, longest, z, z_at, shift, h, h_at, size, hidden, radius, advance,
@@ -44,10 +45,10 @@ def _layer_one(
     """One layer, one input. Returns the square sum of the new state and whether it died.
 
     ``hidden[j longest ..]`` becomes the input of matrix j and ``radius[j]`` the factor of
-    its normals; the state moves on if ``advance``.
+    its normals; with ``advance`` the next state is written behind this one, ``longest``
+    further on.
     """
-    skip, branch, input_scale, scale, bias = table
-    m = scale.shape[1]
+    m = (table.shape[1] - 3) // 2
     up, down = act.units(scaled, shift)
     unit = passes.inverse_power(shift)
     d = fan_in[layer, 0]
@@ -55,7 +56,7 @@ def _layer_one(
     units = 0
     on = 0.0
     which = 0
-    f = input_scale[layer]
+    f = table[layer, 2]
     if pre:
         if random_slopes:
             passes.draw_slopes(key, slope, layer, replica, 0, d, scratch, slopes)
@@ -68,15 +69,14 @@ def _layer_one(
         dead = square == 0.0
     else:
         square = size * f * f
-        for i in range(d):
-            hidden[i] = f * h[h_at + i]
+        vectors.copy(hidden, 0, f, h, h_at, d)
     offset = z_at
     for j in range(m):
         n = fan_out[layer, j]
         if centred:
             square = passes.subtract_mean(hidden, j * longest, fan_in[layer, j])
-        b = bias[layer, j] * unit
-        r = math.sqrt(scale[layer, j] * scale[layer, j] * square + b * b)
+        b = table[layer, 3 + m + j] * unit
+        r = math.sqrt(table[layer, 3 + j] * table[layer, 3 + j] * square + b * b)
         radius[j] = r
         if j == m - 1 and trunk:
             break
@@ -93,18 +93,20 @@ def _layer_one(
         offset += n
     if advance:
         units_on[0] = on / units if units else math.nan
-        a = branch[layer]
+        a = table[layer, 1]
         n = fan_out[layer, m - 1]
         if trunk:
             a *= radius[m - 1]
-            if a != 0.0 or skip[layer] != 1.0:
-                size = vectors.combine(skip[layer], h, h_at, a, z, offset, 0.0, z, offset, n)
+            if a != 0.0 or table[layer, 0] != 1.0:
+                size = vectors.step(h, h_at + longest, table[layer, 0], h, h_at, a, z, offset, n)
+            else:
+                h[h_at + longest : h_at + longest + n] = h[h_at : h_at + n]
         else:
-            size = vectors.combine(0.0, h, h_at, a, hidden, m * longest, 0.0, hidden, 0, n)
+            size = vectors.copy(h, h_at + longest, a, hidden, m * longest, n)
     return size, dead
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _back_one(
     activation, slope, scaled, pre, trunk, centred, biased, table, layer, fan_in, fan_out,
     slopes, longest, z, z_at, zeta, zeta_at, shift, h, h_at, hidden, radius, work, p, size,
@@ -114,13 +116,12 @@ def _back_one(
     ``hidden``, ``radius`` and ``slopes`` are those of `_layer_one`, ``work`` is scratch of
     two vectors. Returns the square sum of the new gradient.
     """
-    skip, branch, input_scale, scale, bias = table
-    m = scale.shape[1]
-    a = branch[layer]
+    m = (table.shape[1] - 3) // 2
+    a = table[layer, 1]
     d = fan_in[layer, 0]
-    if trunk and (a == 0.0 or scale[layer, m - 1] == 0.0):
-        if skip[layer] != 1.0:
-            size = vectors.combine(skip[layer], p, 0, 0.0, work, 0, 0.0, work, 0, d)
+    if trunk and (a == 0.0 or table[layer, 3 + m - 1] == 0.0):
+        if table[layer, 0] != 1.0:
+            size = vectors.scale(table[layer, 0], p, 0, d)
         return size
     up, _ = act.units(scaled, shift)
     unit = passes.inverse_power(shift)
@@ -145,19 +146,17 @@ def _back_one(
     for j in range(m - 1, -1, -1):
         n = fan_in[layer, j]
         x_at = j * longest
-        s, r = scale[layer, j], radius[j]
+        s, r = table[layer, 3 + j], radius[j]
         fresh, along = math.sqrt(q2), 0.0
         if r > 0.0:
             inner = s / r * vectors.dot(hidden, x_at, zeta, draws, n)
             if biased:
-                inner += bias[layer, j] * unit / r * zeta[draws + n]
+                inner += table[layer, 3 + m + j] * unit / r * zeta[draws + n]
             along = s / r * (t - fresh * inner)
         # s (fresh draws + along x) is the gradient at the input of matrix j.
         fresh, along = s * fresh, s * along
         if centred:
-            vectors.combine(
-                0.0, work, spare, fresh, zeta, draws, along, hidden, x_at, n
-            )
+            vectors.step(work, spare, fresh, zeta, draws, along, hidden, x_at, n)
             passes.subtract_mean(work, spare, n)
             fresh, along = 1.0, 0.0
         if j > 0:
@@ -175,20 +174,20 @@ def _back_one(
                 )  # fmt: skip
             q, spare = spare, q
             draws += n + biased
-    f = input_scale[layer]
+    f = table[layer, 2]
     if trunk:
-        c, a = skip[layer], a * f
+        c, a = table[layer, 0], a * f
     else:
         c, a = 0.0, f
     if pre or centred:
         if not centred:
-            vectors.combine(0.0, work, spare, fresh, zeta, draws, along, hidden, x_at, d)
+            vectors.step(work, spare, fresh, zeta, draws, along, hidden, x_at, d)
         if pre:
             act.back(
                 activation, slope[0], up, slopes, 0, f, h, h_at, d,
                 1.0, work, spare, 0.0, work, spare, work, spare,
             )  # fmt: skip
-        return vectors.combine(c, p, 0, a, work, spare, 0.0, work, spare, d)
+        return vectors.advance(c, p, 0, a, work, spare, d)
     return vectors.combine(c, p, 0, a * fresh, zeta, draws, a * along, hidden, x_at, d)
 
 
@@ -220,7 +219,7 @@ def sample_one(
     """
     forward_offset, backward_offset, group, segment, stride, stride_back = plan
     gradient, displaced = wanted
-    depth, m = table[3].shape
+    depth, m = table.shape[0], (table.shape[1] - 3) // 2
     longest = passes.longest(fan_in, fan_out)
     kept_layers = segment if gradient else group
     segments = (depth + kept_layers - 1) // kept_layers
@@ -229,17 +228,29 @@ def sample_one(
     tape = np.empty(kept_layers // group * stride)
     zeta = np.empty(stride_back)
     trail = np.empty((kept_layers + 1) * longest)
-    trail_shift = np.zeros(kept_layers + 1, np.int64)
+    trail_shift, trail_size = np.zeros(kept_layers, np.int64), np.zeros(kept_layers)
     kept = np.empty((segments if gradient else 1) * longest)
     kept_shift = np.zeros(segments if gradient else 1, np.int64)
     slopes = np.zeros((m + 1) * longest if random_slopes else 1)
     raw = np.empty(longest + 16)
     basis, factor, start = np.empty(longest), np.empty(1), np.empty(longest)
     start_norm, start_distance = np.empty(1), np.empty(1)
-    h, p, top = np.zeros(longest), np.zeros(longest), np.zeros(longest)
+    p, top = np.zeros(longest), np.zeros(longest)
     units_on = np.zeros(1)
     hidden, radius, work = np.zeros((m + 1) * longest), np.zeros(m), np.zeros(2 * longest)
     one_dead = np.zeros(1)
+
+    owners = (tape, zeta, trail, trail_shift, trail_size, kept, kept_shift, slopes, raw, basis, factor, start, start_norm, start_distance, p, top, units_on, hidden, radius, work, one_dead, scratch[0], scratch[1])
+    tape, zeta, trail, trail_shift = borrow(tape), borrow(zeta), borrow(trail), borrow(trail_shift)
+    trail_size, kept, kept_shift, slopes = borrow(trail_size), borrow(kept), borrow(kept_shift), borrow(slopes)
+    raw, basis, factor, start = borrow(raw), borrow(basis), borrow(factor), borrow(start)
+    start_norm, start_distance, p, top = borrow(start_norm), borrow(start_distance), borrow(p), borrow(top)
+    units_on, hidden, radius, work = borrow(units_on), borrow(hidden), borrow(radius), borrow(work)
+    one_dead = borrow(one_dead)
+    table, fan_in, fan_out, widths = borrow(table), borrow(fan_in), borrow(fan_out), borrow(widths)
+    slots, forward_offset, backward_offset, activity = borrow(slots), borrow(forward_offset), borrow(backward_offset), borrow(activity)
+    dead_count = borrow(dead_count)
+    scratch = (borrow(scratch[0]), borrow(scratch[1]))
 
     for r in range(states[0].shape[0]):
         replica = first + r
@@ -248,14 +259,14 @@ def sample_one(
             frame, given, random_input, key, replica, d, scratch, raw, basis, factor, longest, start
         )
         passes.measure_inputs(start, 1, longest, d, start_norm, start_distance)
-        h[:d] = start[:d]
+        trail[:d] = start[:d]
         shift = 0
-        size = vectors.square_sum(h, 0, d)
+        size = vectors.square_sum(start, 0, d)
         one_dead[0] = 0.0
         if slots[0] >= 0:
             units_on[0] = math.nan
             passes.record_state(
-                h, 0, longest, 1, shift, start, start_norm, start_distance, d, displaced, slots[0],
+                start, 0, longest, 1, 0, start, start_norm, start_distance, d, displaced, slots[0],
                 r, states, units_on, activity, one_dead, dead_count,
             )  # fmt: skip
         p_shift, p_size, top_norm = 0, 0.0, 0.0
@@ -266,13 +277,15 @@ def sample_one(
             s = step if ahead else 2 * segments - 2 - step
             begin, end = s * kept_layers, min((s + 1) * kept_layers, depth)
             walked = end - begin
+            if ahead and step > 0:
+                trail[:longest] = trail[kept_layers * longest : (kept_layers + 1) * longest]
             if ahead and gradient:
-                kept[s * longest : (s + 1) * longest] = h
+                kept[s * longest : (s + 1) * longest] = trail[:longest]
                 kept_shift[s] = shift
             elif not ahead:
-                h[:] = kept[s * longest : (s + 1) * longest]
+                trail[:longest] = kept[s * longest : (s + 1) * longest]
                 shift = kept_shift[s]
-                size = vectors.square_sum(h, 0, widths[begin])
+                size = vectors.square_sum(trail, 0, widths[begin])
             turned = gradient and step >= segments - 1
             for i in range(2 * walked if turned else walked):
                 advance = i < walked
@@ -301,40 +314,38 @@ def sample_one(
                     top_norm = math.sqrt(p_size)
                     if slots[depth] >= 0:
                         passes.record_gradient(
-                            p, 1, longest, 0, top, top_norm, h, 0, n, displaced, slots[depth], r,
-                            gradients,
+                            p, 1, longest, 0, top, top_norm, trail, walked * longest, n, displaced,
+                            slots[depth], r, gradients,
                         )  # fmt: skip
                 z_at = base + forward_offset[layer] - forward_offset[low]
                 n = widths[layer]
                 h_at = local * longest
                 if advance:
-                    trail[h_at : h_at + n] = h[:n]
                     trail_shift[local] = shift
-                    here = shift
-                else:
-                    here = trail_shift[local]
-                    size = vectors.square_sum(trail, h_at, n)
-                source, source_at = h, 0
-                if not advance:
-                    source, source_at = trail, h_at
+                    trail_size[local] = size
+                here = trail_shift[local]
+                size = trail_size[local]
                 moved, dead = _layer_one(
                     activation, slope, scaled, random_slopes, pre, trunk, centred, table, layer,
                     fan_in, fan_out, key, replica, scratch, slopes, longest, tape, z_at, here,
-                    source, source_at, size, hidden, radius, advance, units_on,
+                    trail, h_at, size, hidden, radius, advance, units_on,
                 )  # fmt: skip
                 if advance:
                     size = moved
                     n = widths[layer + 1]
-                    lifted = passes.rescale(h, 1, longest, n, shift, math.sqrt(size))
-                    size = math.ldexp(size, -2 * (lifted - shift)) if lifted != shift else size
-                    shift = lifted
+                    lifted = passes.rescale(
+                        trail, h_at + longest, 1, longest, n, shift, math.sqrt(size)
+                    )
+                    if lifted != shift:
+                        size = math.ldexp(size, -2 * (lifted - shift))
+                        shift = lifted
                     if ahead:
                         one_dead[0] += dead
                         if slots[layer + 1] >= 0:
                             passes.record_state(
-                                h, 0, longest, 1, shift, start, start_norm, start_distance, n,
-                                displaced, slots[layer + 1], r, states, units_on, activity,
-                                one_dead, dead_count,
+                                trail, h_at + longest, longest, 1, shift, start, start_norm,
+                                start_distance, n, displaced, slots[layer + 1], r, states,
+                                units_on, activity, one_dead, dead_count,
                             )  # fmt: skip
                     continue
                 zeta_at = backward_offset[layer] - backward_offset[low]
@@ -343,7 +354,7 @@ def sample_one(
                     fan_out, slopes, longest, tape, z_at, zeta, zeta_at, here, trail, h_at, hidden,
                     radius, work, p, p_size,
                 )  # fmt: skip
-                lifted = passes.rescale(p, 1, longest, n, p_shift, math.sqrt(p_size))
+                lifted = passes.rescale(p, 0, 1, longest, n, p_shift, math.sqrt(p_size))
                 if lifted != p_shift:
                     p_size = math.ldexp(p_size, -2 * (lifted - p_shift))
                     p_shift = lifted
@@ -352,6 +363,7 @@ def sample_one(
                         p, 1, longest, p_shift, top, top_norm, trail, h_at, n, displaced,
                         slots[layer], r, gradients,
                     )  # fmt: skip
+    hold(owners)
 
 
 # ----------------------------------------------------------------------- many
@@ -368,8 +380,7 @@ def _layer_many(
     Matrix j: ``hidden`` holds its scaled inputs, a bias coordinate last, ``basis`` and
     ``factor`` their orthonormal decomposition, ``argument`` its outputs.
     """
-    skip, branch, input_scale, scale, bias = table
-    m = scale.shape[1]
+    m = (table.shape[1] - 3) // 2
     plane = count * longest
     up, down = act.units(scaled, shift)
     unit = passes.inverse_power(shift)
@@ -385,13 +396,11 @@ def _layer_many(
         row = k * longest
         if pre:
             square, on = act.apply(
-                activation, slope[0], up, down, slopes, 0, input_scale[layer], h, h_at + row, d,
+                activation, slope[0], up, down, slopes, 0, table[layer, 2], h, h_at + row, d,
                 hidden, row,
             )  # fmt: skip
         else:
-            square = vectors.combine(
-                0.0, hidden, row, input_scale[layer], h, h_at + row, 0.0, h, h_at + row, d
-            )
+            square = vectors.copy(hidden, row, table[layer, 2], h, h_at + row, d)
             square, on = 1.0, 0.0
         if advance:
             units_on[k] = on
@@ -403,11 +412,11 @@ def _layer_many(
             row = j * plane + k * longest
             if centred:
                 passes.subtract_mean(hidden, row, n_in)
-            s = scale[layer, j]
+            s = table[layer, 3 + j]
             for i in range(n_in):
                 hidden[row + i] *= s
             if biased:
-                hidden[row + n_in] = bias[layer, j] * unit
+                hidden[row + n_in] = table[layer, 3 + m + j] * unit
         vectors.orthonormalise(
             hidden, j * plane, longest, count, n_in + biased, tolerance, basis, j * plane, factor,
             j * count * count,
@@ -440,20 +449,16 @@ def _layer_many(
         units += n
     size = 0.0
     if advance:
-        a = branch[layer]
+        a = table[layer, 1]
         n = fan_out[layer, m - 1]
         for k in range(count):
             units_on[k] = units_on[k] / units if units else math.nan
             row = k * longest
             if not trunk:
-                square = vectors.combine(
-                    0.0, h, h_at + row, a, hidden, m * plane + row, 0.0, hidden, row, n
-                )
-            elif a != 0.0 or skip[layer] != 1.0:
+                square = vectors.copy(h, h_at + row, a, hidden, m * plane + row, n)
+            elif a != 0.0 or table[layer, 0] != 1.0:
                 at = (m - 1) * plane + row
-                square = vectors.combine(
-                    skip[layer], h, h_at + row, a, argument, at, 0.0, argument, at, n
-                )
+                square = vectors.advance(table[layer, 0], h, h_at + row, a, argument, at, n)
             else:
                 square = vectors.square_sum(h, h_at + row, n)
             size = max(size, square)
@@ -467,16 +472,15 @@ def _back_many(
     mixed, gradient, gradient_basis, gradient_factor, p,
 ):  # fmt: skip
     """One layer back, K inputs: the general form of `_back_one`. Returns the largest size."""
-    skip, branch, input_scale, scale, bias = table
-    m = scale.shape[1]
+    m = (table.shape[1] - 3) // 2
     plane = count * longest
-    a = branch[layer]
+    a = table[layer, 1]
     d = fan_in[layer, 0]
     size = 0.0
-    if trunk and (a == 0.0 or scale[layer, m - 1] == 0.0):
+    if trunk and (a == 0.0 or table[layer, 3 + m - 1] == 0.0):
         for k in range(count):
             row = k * longest
-            square = vectors.combine(skip[layer], p, row, 0.0, p, row, 0.0, p, row, d)
+            square = vectors.scale(table[layer, 0], p, row, d)
             size = max(size, square)
         return size
     up, _ = act.units(scaled, shift)
@@ -487,7 +491,7 @@ def _back_many(
     for k in range(count):
         row = k * longest
         if trunk:
-            vectors.combine(0.0, gradient, row, 1.0, p, row, 0.0, p, row, n)
+            vectors.copy(gradient, row, 1.0, p, row, n)
         else:
             act.back(
                 activation, slope[0], up, slopes, (m - 1) * longest, 1.0, argument,
@@ -516,7 +520,7 @@ def _back_many(
                     seen = vectors.dot(z, start + i * n, gradient, row, n)
                     c = seen - vectors.dot(basis, at, mixed, row, length)
                     vectors.add_scaled(mixed, row, c, basis, at, length)
-            s = scale[layer, j]
+            s = table[layer, 3 + j]
             for i in range(n_in):
                 mixed[row + i] *= s
             if centred:
@@ -531,18 +535,18 @@ def _back_many(
                 )  # fmt: skip
             elif pre:
                 act.back(
-                    activation, slope[0], up, slopes, 0, input_scale[layer], h, h_at + row, n_in,
+                    activation, slope[0], up, slopes, 0, table[layer, 2], h, h_at + row, n_in,
                     1.0, mixed, row, 0.0, mixed, row, gradient, row,
                 )  # fmt: skip
             else:
-                vectors.combine(0.0, gradient, row, 1.0, mixed, row, 0.0, mixed, row, n_in)
+                vectors.copy(gradient, row, 1.0, mixed, row, n_in)
         draws += count * length
-    f = input_scale[layer]
-    c = skip[layer] if trunk else 0.0
+    f = table[layer, 2]
+    c = table[layer, 0] if trunk else 0.0
     f = a * f if trunk else f
     for k in range(count):
         row = k * longest
-        square = vectors.combine(c, p, row, f, gradient, row, 0.0, gradient, row, d)
+        square = vectors.advance(c, p, row, f, gradient, row, d)
         size = max(size, square)
     return size
 
@@ -557,7 +561,7 @@ def sample_many(
     forward_offset, backward_offset, group, segment, stride, stride_back = plan
     gradient_wanted, displaced = wanted
     tolerance = 1e-10
-    depth, m = table[3].shape
+    depth, m = table.shape[0], (table.shape[1] - 3) // 2
     count = states[0].shape[2]
     longest = passes.longest(fan_in, fan_out)
     plane = count * longest
@@ -581,6 +585,19 @@ def sample_many(
     basis, factor = np.zeros(m * plane), np.zeros(m * count * count)
     mixed, gradient, gradient_basis = np.zeros(plane), np.zeros(plane), np.zeros(plane)
     gradient_factor = np.zeros(count * count)
+
+    owners = (tape, zeta, trail, trail_shift, kept, kept_shift, slopes, raw, start, start_norm, start_distance, h, p, top, units_on, dead, dead_so_far, hidden, argument, basis, factor, mixed, gradient, gradient_basis, gradient_factor, scratch[0], scratch[1])
+    tape, zeta, trail, trail_shift = borrow(tape), borrow(zeta), borrow(trail), borrow(trail_shift)
+    kept, kept_shift, slopes, raw = borrow(kept), borrow(kept_shift), borrow(slopes), borrow(raw)
+    start, start_norm, start_distance, h = borrow(start), borrow(start_norm), borrow(start_distance), borrow(h)
+    p, top, units_on, dead = borrow(p), borrow(top), borrow(units_on), borrow(dead)
+    dead_so_far, hidden, argument, basis = borrow(dead_so_far), borrow(hidden), borrow(argument), borrow(basis)
+    factor, mixed, gradient, gradient_basis = borrow(factor), borrow(mixed), borrow(gradient), borrow(gradient_basis)
+    gradient_factor = borrow(gradient_factor)
+    table, fan_in, fan_out, widths = borrow(table), borrow(fan_in), borrow(fan_out), borrow(widths)
+    slots, forward_offset, backward_offset, activity = borrow(slots), borrow(forward_offset), borrow(backward_offset), borrow(activity)
+    dead_count = borrow(dead_count)
+    scratch = (borrow(scratch[0]), borrow(scratch[1]))
 
     for r in range(states[0].shape[0]):
         replica = first + r
@@ -660,7 +677,7 @@ def sample_many(
                 )  # fmt: skip
                 if advance:
                     n = widths[layer + 1]
-                    shift = passes.rescale(h, count, longest, n, shift, math.sqrt(size))
+                    shift = passes.rescale(h, 0, count, longest, n, shift, math.sqrt(size))
                     if ahead:
                         for k in range(count):
                             dead_so_far[k] += dead[k]
@@ -677,9 +694,10 @@ def sample_many(
                     backward_offset[layer] - backward_offset[low], here, trail, h_at, argument,
                     basis, factor, tolerance, mixed, gradient, gradient_basis, gradient_factor, p,
                 )  # fmt: skip
-                p_shift = passes.rescale(p, count, longest, n, p_shift, math.sqrt(p_size))
+                p_shift = passes.rescale(p, 0, count, longest, n, p_shift, math.sqrt(p_size))
                 if slots[layer] >= 0:
                     passes.record_gradient(
                         p, count, longest, p_shift, top, top_norm, trail, h_at, n, displaced,
                         slots[layer], r, gradients,
                     )  # fmt: skip
+    hold(owners)

@@ -14,6 +14,7 @@ import numpy as np
 
 from sigprop.kernels import activation as act
 from sigprop.kernels import passes, philox, vectors, weights
+from sigprop.kernels.borrow import borrow, hold
 
 __all__ = ["sample"]
 
@@ -62,9 +63,8 @@ def sample(
     """Sample replicas ``first ..``; ``law`` and ``parameter`` say what a weight is, ``segment``
     how many layers stand between two stored states; the rest as in `conditional.sample_one`.
     """
-    skip, branch, input_scale, scale, bias = table
     gradient_wanted, displaced = wanted
-    depth, m = scale.shape
+    depth, m = table.shape[0], (table.shape[1] - 3) // 2
     count = states[0].shape[2]
     longest = passes.longest(fan_in, fan_out)
     plane = count * longest
@@ -87,6 +87,17 @@ def sample(
     h, p, top = np.zeros(plane), np.zeros(plane), np.zeros(longest)
     hidden, q = np.zeros(plane), np.zeros(plane)
     units_on, dead, dead_so_far = np.zeros(count), np.zeros(count, np.bool_), np.zeros(count)
+
+    owners = (rows, trail, trail_shift, arguments, kept, kept_shift, slopes, raw, start, basis, factor, start_norm, start_distance, h, p, top, hidden, q, units_on, dead, dead_so_far, scratch[0], scratch[1])
+    rows, trail, trail_shift, arguments = borrow(rows), borrow(trail), borrow(trail_shift), borrow(arguments)
+    kept, kept_shift, slopes, raw = borrow(kept), borrow(kept_shift), borrow(slopes), borrow(raw)
+    start, basis, factor, start_norm = borrow(start), borrow(basis), borrow(factor), borrow(start_norm)
+    start_distance, h, p, top = borrow(start_distance), borrow(h), borrow(p), borrow(top)
+    hidden, q, units_on, dead = borrow(hidden), borrow(q), borrow(units_on), borrow(dead)
+    dead_so_far = borrow(dead_so_far)
+    table, fan_in, fan_out, widths = borrow(table), borrow(fan_in), borrow(fan_out), borrow(widths)
+    slots, activity, dead_count = borrow(slots), borrow(activity), borrow(dead_count)
+    scratch = (borrow(scratch[0]), borrow(scratch[1]))
 
     for r in range(states[0].shape[0]):
         replica = first + r
@@ -134,17 +145,15 @@ def sample(
                                 key, slope, layer, replica, 0, n, scratch, slopes
                             )
                         square, on = act.apply(
-                            activation, slope[0], up, down, slopes, 0, input_scale[layer], h, row,
+                            activation, slope[0], up, down, slopes, 0, table[layer, 2], h, row,
                             n, hidden, row,
                         )  # fmt: skip
                         units_on[k] = on
                         dead[k] = square == 0.0
                         units = n
                     else:
-                        vectors.combine(
-                            0.0, hidden, row, input_scale[layer], h, row, 0.0, h, row, n
-                        )
-                silent_branch = trunk and (branch[layer] == 0.0)
+                        vectors.copy(hidden, row, table[layer, 2], h, row, n)
+                silent_branch = trunk and (table[layer, 1] == 0.0)
                 for j in range(m):
                     n_in, n = fan_in[layer, j], fan_out[layer, j]
                     at = (local * m + j) * plane
@@ -155,16 +164,16 @@ def sample(
                         for k in range(count):
                             passes.subtract_mean(hidden, k * longest, n_in)
                     _times(
-                        law, parameter, scale[layer, j], n_in, n, key, layer, replica, j, count,
+                        law, parameter, table[layer, 3 + j], n_in, n, key, layer, replica, j, count,
                         longest, hidden, 0, scratch, rows, arguments, at, False,
                     )  # fmt: skip
-                    if bias[layer, j] != 0.0:
+                    if table[layer, 3 + m + j] != 0.0:
                         philox.normals(
                             key, layer, replica, philox.BIAS + 256 * j, n, scratch, raw
                         )
                         for k in range(count):
                             vectors.add_scaled(
-                                arguments, at + k * longest, bias[layer, j] * unit, raw, 0, n
+                                arguments, at + k * longest, table[layer, 3 + m + j] * unit, raw, 0, n
                             )
                     if last:
                         break
@@ -190,20 +199,13 @@ def sample(
                     row = k * longest
                     units_on[k] = units_on[k] / units if units else math.nan
                     if not trunk:
-                        square = vectors.combine(
-                            0.0, h, row, branch[layer], hidden, row, 0.0, hidden, row, n
-                        )
+                        square = vectors.copy(h, row, table[layer, 1], hidden, row, n)
                     elif silent_branch:
-                        square = vectors.combine(
-                            skip[layer], h, row, 0.0, h, row, 0.0, h, row, n
-                        )
+                        square = vectors.scale(table[layer, 0], h, row, n)
                     else:
-                        square = vectors.combine(
-                            skip[layer], h, row, branch[layer], arguments, at + row, 0.0,
-                            arguments, at + row, n,
-                        )  # fmt: skip
+                        square = vectors.advance(table[layer, 0], h, row, table[layer, 1], arguments, at + row, n)  # fmt: skip
                     size = max(size, square)
-                shift = passes.rescale(h, count, longest, n, shift, math.sqrt(size))
+                shift = passes.rescale(h, 0, count, longest, n, shift, math.sqrt(size))
                 if ahead:
                     for k in range(count):
                         dead_so_far[k] += dead[k]
@@ -231,7 +233,7 @@ def sample(
             for layer in range(end - 1, begin - 1, -1):
                 local = layer - begin
                 up, _ = act.units(scaled, trail_shift[local])
-                a = branch[layer]
+                a = table[layer, 1]
                 n = widths[layer]
                 size = 0.0
                 if random_slopes:
@@ -246,7 +248,7 @@ def sample(
                 if trunk and a == 0.0:
                     for k in range(count):
                         row = k * longest
-                        square = vectors.combine(skip[layer], p, row, 0.0, p, row, 0.0, p, row, n)
+                        square = vectors.scale(table[layer, 0], p, row, n)
                         size = max(size, square)
                 else:
                     q[:] = p
@@ -262,27 +264,28 @@ def sample(
                                     arguments, at + row, wide, 1.0, q, row, 0.0, q, row, q, row,
                                 )  # fmt: skip
                         _times(
-                            law, parameter, scale[layer, j], n_in, wide, key, layer, replica, j,
+                            law, parameter, table[layer, 3 + j], n_in, wide, key, layer, replica, j,
                             count, longest, q, 0, scratch, rows, hidden, 0, True,
                         )  # fmt: skip
                         q[:] = hidden
                         if centred:
                             for k in range(count):
                                 passes.subtract_mean(q, k * longest, n_in)
-                    f = a * input_scale[layer]
-                    c = skip[layer] if trunk else 0.0
+                    f = a * table[layer, 2]
+                    c = table[layer, 0] if trunk else 0.0
                     for k in range(count):
                         row = k * longest
                         if pre:
                             act.back(
-                                activation, slope[0], up, slopes, 0, input_scale[layer], trail,
+                                activation, slope[0], up, slopes, 0, table[layer, 2], trail,
                                 local * plane + row, n, 1.0, q, row, 0.0, q, row, q, row,
                             )  # fmt: skip
-                        square = vectors.combine(c, p, row, f, q, row, 0.0, q, row, n)
+                        square = vectors.advance(c, p, row, f, q, row, n)
                         size = max(size, square)
-                p_shift = passes.rescale(p, count, longest, n, p_shift, math.sqrt(size))
+                p_shift = passes.rescale(p, 0, count, longest, n, p_shift, math.sqrt(size))
                 if slots[layer] >= 0:
                     passes.record_gradient(
                         p, count, longest, p_shift, top, top_norm, trail, local * plane, n,
                         displaced, slots[layer], r, gradients,
                     )  # fmt: skip
+    hold(owners)

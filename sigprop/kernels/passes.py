@@ -45,7 +45,7 @@ def longest(fan_in, fan_out):
 
 
 @nb.njit(nogil=True, cache=True, error_model="numpy")
-def rescale(rows, count, stride, n, shift, size):
+def rescale(rows, rows_at, count, stride, n, shift, size):
     """Bring the largest row, of norm ``size``, back to about 1; returns the new exponent."""
     if size == 0.0 or not size < math.inf or _SMALL < size < _LARGE:
         return shift
@@ -53,7 +53,7 @@ def rescale(rows, count, stride, n, shift, size):
     factor = math.ldexp(1.0, -exponent)
     for k in range(count):
         for i in range(n):
-            rows[k * stride + i] *= factor
+            rows[rows_at + k * stride + i] *= factor
     return shift + exponent
 
 

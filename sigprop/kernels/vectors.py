@@ -8,7 +8,18 @@ so the last bit is the same on every run of machines of one type, not across typ
 import numba as nb
 import numpy as np
 
-__all__ = ["add_scaled", "combine", "dot", "mean", "orthonormalise", "square_sum"]
+__all__ = [
+    "add_scaled",
+    "advance",
+    "combine",
+    "copy",
+    "dot",
+    "mean",
+    "orthonormalise",
+    "scale",
+    "square_sum",
+    "step",
+]
 
 _LOOSE = {"reassoc", "contract"}
 
@@ -55,13 +66,69 @@ def add_scaled(x, x_at, a, y, y_at, n):
 
 @nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
 def combine(c, out, out_at, a, x, x_at, b, y, y_at, n):
-    """``out = c out + a x + b y`` over i < n; returns its square sum."""
+    """``out = c out + a x + b y`` over i < n, x and y apart from out; returns its square sum.
+
+    (Where an output may be an input under another name, the compiler falls back to one
+    entry at a time. Hence this function beside `step`.)
+    """
     out = out[out_at : out_at + n]
     x = x[x_at : x_at + n]
     y = y[y_at : y_at + n]
     total = 0.0
     for i in range(n):
         v = c * out[i] + a * x[i] + b * y[i]
+        out[i] = v
+        total += v * v
+    return total
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+def advance(c, out, out_at, a, x, x_at, n):
+    """``out = c out + a x`` over i < n, x apart from out; returns its square sum."""
+    out = out[out_at : out_at + n]
+    x = x[x_at : x_at + n]
+    total = 0.0
+    for i in range(n):
+        v = c * out[i] + a * x[i]
+        out[i] = v
+        total += v * v
+    return total
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+def scale(c, out, out_at, n):
+    """``out = c out`` over i < n; returns its square sum."""
+    out = out[out_at : out_at + n]
+    total = 0.0
+    for i in range(n):
+        v = c * out[i]
+        out[i] = v
+        total += v * v
+    return total
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+def step(out, out_at, c, w, w_at, a, x, x_at, n):
+    """``out = c w + a x`` over i < n, w and x apart from out; returns its square sum."""
+    out = out[out_at : out_at + n]
+    w = w[w_at : w_at + n]
+    x = x[x_at : x_at + n]
+    total = 0.0
+    for i in range(n):
+        v = c * w[i] + a * x[i]
+        out[i] = v
+        total += v * v
+    return total
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+def copy(out, out_at, a, x, x_at, n):
+    """``out = a x`` over i < n, x apart from out; returns its square sum."""
+    out = out[out_at : out_at + n]
+    x = x[x_at : x_at + n]
+    total = 0.0
+    for i in range(n):
+        v = a * x[i]
         out[i] = v
         total += v * v
     return total

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,16 @@ def test_gradient_times_state_is_constant_in_depth(block, activation):
 def test_gradient_is_the_derivative_of_the_readout(block, activation, biased):
     """p_l . v is the change of p_L . h_L when h_l moves along v, at every l."""
     ensemble = uneven(block, activation, bias_variance=0.3 * biased)
+    assert_gradient_is_derivative(ensemble)
+
+
+def test_gradient_is_the_derivative_of_a_scaled_and_centred_net():
+    """NF-ResNet divides what a branch reads by the expected deviation, here up to 1.6."""
+    network = Network(depth=5, width=4, block="preact", activation="tanh")
+    assert_gradient_is_derivative(Ensemble(network, NFResNet(alpha=0.7), Pair()))
+
+
+def assert_gradient_is_derivative(ensemble):
     draws = draw(ensemble, generators(8))
     signal = forward(ensemble, draws)
     gradients, exponents = backward(ensemble, draws, signal.derivatives)
@@ -65,6 +77,37 @@ def test_gradient_is_the_derivative_of_the_readout(block, activation, biased):
     exact = np.sum(p_0 * direction, axis=-1)
     # Central differences: step^2 of curvature, and rounding over step.
     np.testing.assert_allclose(exact, numerical, rtol=1e-6, atol=1e-6 * np.abs(exact).max())
+
+
+FORMULAS = {
+    "plain": lambda f, h, c, a, w, b: a * f(w[0] @ h + b[0]),
+    "res1": lambda f, h, c, a, w, b: c * h + a * (w[0] @ f(h) + b[0]),
+    "res3": lambda f, h, c, a, w, b: c * h + a * (w[1] @ f(w[0] @ h + b[0]) + b[1]),
+    "inner": lambda f, h, c, a, w, b: (
+        c * h + a * (w[2] @ f(w[1] @ f(w[0] @ h + b[0]) + b[1]) + b[2])
+    ),
+    "preact": lambda f, h, c, a, w, b: c * h + a * (w[1] @ f(w[0] @ f(h) + b[0]) + b[1]),
+}
+
+
+@pytest.mark.parametrize("bias_variance", [0.0, 0.3])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_layers_are_the_formulas_of_their_blocks(activation, bias_variance):
+    """One step of every block, written out; the second layer reads what the first one left."""
+    for block in BLOCKS:
+        ensemble = uneven(block, activation, inner_layers=3 if block == "inner" else None)
+        scheme = dataclasses.replace(ensemble.scheme, bias_variance=bias_variance)
+        ensemble = Ensemble(ensemble.network, scheme, Point())
+        phi, table = ensemble.network.phi, ensemble.table
+        draws = draw(ensemble, generators(1))
+        h = draws.inputs[0, 0]
+        for layer in range(2):
+            w = [x[0] for x in draws.weights[layer]]
+            b = [x[0, 0] for x in draws.biases[layer]]
+            h = FORMULAS[block](phi, h, table.skip[layer], table.branch[layer], w, b)
+            signal = forward(ensemble, draws)
+            state = np.ldexp(signal.states[layer + 1], signal.exponents[layer + 1][..., None])
+            np.testing.assert_allclose(state[0, 0], h, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -128,7 +171,8 @@ def test_inputs_are_as_declared():
     h = draw(pair, generators(200)).inputs
     np.testing.assert_allclose(np.sum(h**2, axis=-1), width, rtol=1e-12)
     np.testing.assert_allclose(np.sum(h[:, 0] * h[:, 1], axis=-1), cosine * width, rtol=1e-11)
-    assert (h[:, 0].std(axis=0) > 0.5).all()  # random, in every coordinate
+    # Uniform on the sphere: every coordinate of variance 1 and mean 0, to 6 standard errors.
+    assert (h.std(axis=0) > 0.7).all() and (np.abs(h.mean(axis=0)) < 6 / np.sqrt(200)).all()
     vectors = np.arange(1.0, 13.0).reshape(2, 6) ** 2
     given = Ensemble(Network(depth=1, width=width), He(), Given(vectors))
     assert (draw(given, generators(3)).inputs == vectors).all()
@@ -179,6 +223,32 @@ def test_a_dead_plain_net_stays_dead():
     alone = dead.sum(axis=-1) == 1
     np.testing.assert_allclose(trace["effective_rank"][alone], 1.0, rtol=1e-12)
     assert np.isneginf(trace["log_gradient"][:, 0][dead[:, -1]]).all()
+
+
+def test_a_state_that_dies_leaves_the_others_their_scale():
+    """Zero has no scale: distances from it are the norms of the rest, however large."""
+    n = 300
+    scheme = GivenScheme(variance=1e-9, skip=(1e2,) * n + (0.0,))
+    net = Ensemble(Network(depth=n + 1, width=1), scheme, Point())
+    trace = sample(net, [0, n, n + 1], 50)
+    dead = np.isneginf(trace["log_norm"][:, -1, 0])
+    assert 0.2 < dead.mean() < 0.8
+    assert (trace["log_norm"][:, 1] > 1000).all()
+    assert (trace["log_displacement"][dead, -1] == 0).all()
+
+    # A plain net that passes 1 and not -1, and multiplies by 1000 or divides.
+    n = 400
+    plain = Network(depth=n, width=1, block="plain")
+    net = Ensemble(plain, GivenScheme(variance=1.0), Given([[1.0], [-1.0]]))
+    for weight in (1e3, 1e-3):
+        weights, zeros = [[np.full((1, 1, 1), weight)]] * n, [[np.zeros((1, 1, 1))]] * n
+        inputs = np.array([[[1.0], [-1.0]]])
+        draws = Draws(inputs, weights, zeros, [[]] * n, np.ones((1, 1, 1)))
+        trace = reference.measure(net, draws, np.array([n]), applicable(net))
+        grown = n * np.log(weight)
+        assert trace["log_norm"][0, 0, 0] == pytest.approx(grown, rel=1e-12)
+        assert trace["log_distance"][0, 0, 0] == pytest.approx(grown - np.log(2), rel=1e-12)
+        assert trace["effective_rank"][0, 0] == pytest.approx(1.0, rel=1e-12)
 
 
 def test_distances_and_ranks_are_those_of_the_states():

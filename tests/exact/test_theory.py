@@ -93,39 +93,50 @@ RADEMACHER, LIGHT, HEAVY = (
 )
 
 
+# Averages of polynomials up to degree 5 over a Gaussian bias: three nodes are exact.
+NODES = np.array([-math.sqrt(3), 0.0, math.sqrt(3)]), np.array([1 / 6, 2 / 3, 1 / 6])
+
+
 def everything(ensemble):
-    """All networks of the ensemble: (weights, slopes of no kind, probabilities)."""
+    """All networks of the ensemble: (weights, biases, probabilities)."""
     network, table = ensemble.network, ensemble.table
-    points, chances = table.law.points
-    shapes = [tuple(zip(*pair)) for pair in zip(*(f.tolist() for f in network.fans[::-1]))]
-    entries = sum(r * c for layer in shapes for r, c in layer)
-    assert len(points) ** entries <= 300_000, entries
-    index = np.array(list(itertools.product(range(len(points)), repeat=entries)))
-    flat, probability = points[index], np.prod(chances[index], axis=1)
-    weights, at = [], 0
+    fan_in, fan_out = (f.tolist() for f in network.fans)
+    shapes = [list(zip(rows, columns)) for rows, columns in zip(fan_out, fan_in)]
+    entries = sum(rows * columns for layer in shapes for rows, columns in layer)
+    units = sum(rows for layer in shapes for rows, _ in layer) if table.biased else 0
+    axes = [range(len(table.law.points[0]))] * entries + [range(3)] * units
+    assert math.prod(map(len, axes)) <= 300_000
+    index = np.array(list(itertools.product(*axes)))
+    drawn, nodes = index[:, :entries], index[:, entries:]
+    flat, shift = table.law.points[0][drawn], NODES[0][nodes]
+    probability = table.law.points[1][drawn].prod(axis=1) * NODES[1][nodes].prod(axis=1)
+    weights, biases, at, unit = [], [], 0, 0
     for layer, matrices in enumerate(shapes):
         weights.append([])
+        biases.append([])
         for j, (rows, columns) in enumerate(matrices):
-            block = flat[:, at : at + rows * columns].reshape(-1, rows, columns)
-            weights[-1].append(table.scale[layer, j] * block)
+            entry = flat[:, at : at + rows * columns].reshape(-1, rows, columns)
+            weights[-1].append(table.scale[layer, j] * entry)
             at += rows * columns
-    return weights, probability
+            bias = shift[:, None, unit : unit + rows] if units else np.zeros((1, 1, rows))
+            biases[-1].append(table.bias_scale[layer, j] * bias)
+            unit += rows
+    return weights, biases, probability
 
 
 def moments_by_enumeration(ensemble, h_0):
     """Mean second and fourth powers: of h_l, h_l - h_0 given h_0, and of p_l for isotropic p_L."""
     network = ensemble.network
-    weights, probability = everything(ensemble)
+    weights, biases, probability = everything(ensemble)
     count, top = len(probability), int(network.state_widths[-1])
-    zeros = [[np.zeros((1, 1, w.shape[1])) for w in layer] for layer in weights]
     inputs = np.broadcast_to(h_0, (count, 1, len(h_0)))
     none = [[] for _ in weights]
-    signal = forward(ensemble, Draws(inputs, weights, zeros, none, np.ones((count, 1, top))))
+    signal = forward(ensemble, Draws(inputs, weights, biases, none, np.ones((count, 1, top))))
     unscaled = lambda x, e: np.ldexp(x, e[..., None])[:, 0]  # noqa: E731
     states = [unscaled(*x) for x in zip(signal.states, signal.exponents)]
     jacobians = [[] for _ in states]  # rows: basis vectors at the top
     for basis in np.eye(top):
-        draws = Draws(inputs, weights, zeros, none, np.broadcast_to(basis, (count, 1, top)))
+        draws = Draws(inputs, weights, biases, none, np.broadcast_to(basis, (count, 1, top)))
         for l, x in enumerate(zip(*backward(ensemble, draws, signal.derivatives))):
             jacobians[l].append(unscaled(*x))
 
@@ -169,10 +180,17 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("case", SMALL)
-def test_moments_equal_the_mean_over_all_networks(case):
-    """Every weight of every layer listed: equal to rounding, for kurtosis 1, 1.2 and 2.5."""
-    shape, law = SMALL[case]
+BIASED = {
+    "res3": (dict(depth=2, width=2, inner_width=1, activation="linear"), RADEMACHER),
+    "res3 line": (dict(depth=2, width=1, inner_width=1, activation="linear"), HEAVY),
+    "res1": (dict(depth=2, width=2, block="res1", activation="linear"), RADEMACHER),
+    "inner": (dict(depth=1, width=2, block="inner", inner_width=1, activation="linear"), LIGHT),
+    "plain": (dict(depth=2, block="plain", widths=(2, 1, 2), activation="linear"), HEAVY),
+}
+
+
+def ensemble_of(case, bias_variance, h_0):
+    shape, law = (BIASED if bias_variance else SMALL)[case]
     network = Network(**shape)
     depth, m = network.depth, network.matrices
     variance = np.resize((0.5, 0.78, 0.6, 0.4, 0.7), (depth, m)).tolist()
@@ -181,9 +199,28 @@ def test_moments_equal_the_mean_over_all_networks(case):
         branch=(0.7, -1.1, 0.5)[:depth],
         variance=tuple(map(tuple, variance)),
         law=law,
+        bias_variance=bias_variance,
     )
-    h_0 = np.array([1.0, 0.31])[: network.width]  # no sum of signs cancels
-    given = Ensemble(network, scheme, Given(h_0[None]))
+    return Ensemble(network, scheme, Given(h_0[None, : network.width]))
+
+
+@pytest.mark.parametrize("case", SMALL)
+def test_moments_equal_the_mean_over_all_networks(case):
+    """Every weight of every layer listed: equal to rounding, for kurtosis 1, 1.2 and 2.5."""
+    h_0 = np.array([1.0, 0.31])  # no sum of signs cancels
+    given = ensemble_of(case, 0.0, h_0)
+    assert_equal_to_enumeration(given, atoms=case == "plain ties")
+
+
+@pytest.mark.parametrize("case", BIASED)
+def test_moments_with_biases_equal_the_mean_over_all_networks(case):
+    """The same with Gaussian biases, where all is polynomial and quadrature is exact."""
+    assert_equal_to_enumeration(ensemble_of(case, 0.4, np.array([1.0, 0.31])))
+
+
+def assert_equal_to_enumeration(given, atoms=False):
+    network = given.network
+    h_0 = given.inputs.array(network.width)[0]
     found = moments_by_enumeration(given, h_0)
 
     second, fourth = found["state"]
@@ -191,7 +228,7 @@ def test_moments_equal_the_mean_over_all_networks(case):
     np.testing.assert_allclose(np.exp(log_fourth_moment(given)), fourth, rtol=1e-12)
     second, fourth = found["gradient"]
     # Behind layer 0 atoms let states sit on kinks; there the closed form does not hold.
-    sound = slice(0, 1) if case == "plain ties" else slice(None)
+    sound = slice(0, 1) if atoms else slice(None)
     ours = np.exp([log_gradient_mean_square(given), log_gradient_fourth_moment(given)])
     np.testing.assert_allclose(ours[0][sound], second[sound], rtol=1e-12)
     np.testing.assert_allclose(ours[1][sound], fourth[sound], rtol=1e-12)

@@ -1,0 +1,639 @@
+"""Two inputs through the conditional sampler, in the fewest sweeps.
+
+The law is that of `sigprop.kernels.conditional`; here the two inputs x_1, x_2 of a matrix
+are never made orthonormal. Their 2 x 2 Gram matrix comes out of the sweep that made them,
+its Cholesky factor r gives the outputs,
+
+    u_1 = r_11 z_1,   u_2 = r_12 z_1 + r_22 z_2,
+
+and going back the orthonormal basis is written in the inputs themselves, so that
+
+    g_k = s (draws mixed to the Gram of the gradients + a combination of x_1 and x_2)
+
+takes one sweep for its products and one to be formed, sent through the activation and
+multiplied with what the next matrix needs. Two inputs whose angle is below 3e-7 are taken
+as parallel: their Gram matrix no longer tells.
+"""
+
+import math
+
+import numba as nb
+import numpy as np
+
+from sigprop.activations._codes import LEAKY, LINEAR, RANDOMISED, RELU
+from sigprop.kernels import activation as act
+from sigprop.kernels import passes, philox
+from sigprop.kernels.borrow import borrow, hold
+
+__all__ = ["sample"]
+
+_LOOSE = {"reassoc", "contract"}
+_PARALLEL = 1e-13
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+def _factor(a, b, c):
+    """Cholesky factor (r_11, r_12, r_22) of [[a, b], [b, c]], zero where it is singular."""
+    first = math.sqrt(a)
+    across = b / first if first > 0.0 else 0.0
+    left = c - across * across
+    return first, across, math.sqrt(left) if left > _PARALLEL * c else 0.0
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+def _products(x, x_at, x_next, y, y_at, y_next, n):
+    """The four products of two rows with two rows: x_1.y_1, x_1.y_2, x_2.y_1, x_2.y_2."""
+    one, two = x[x_at : x_at + n], x[x_next : x_next + n]
+    left, right = y[y_at : y_at + n], y[y_next : y_next + n]
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    for i in range(n):
+        a += one[i] * left[i]
+        b += one[i] * right[i]
+        c += two[i] * left[i]
+        d += two[i] * right[i]
+    return a, b, c, d
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+def _gram(x, x_at, x_next, n):
+    """Gram matrix (11, 12, 22) of two rows."""
+    one, two = x[x_at : x_at + n], x[x_next : x_next + n]
+    a, b, c = 0.0, 0.0, 0.0
+    for i in range(n):
+        a += one[i] * one[i]
+        b += one[i] * two[i]
+        c += two[i] * two[i]
+    return a, b, c
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+def _mix(
+    c, w, w_at, w_next, p, q, r, x, x_at, x_next, n, out, out_at, out_next
+):  # fmt: skip
+    """``out_1 = c w_1 + p x_1``, ``out_2 = c w_2 + q x_1 + r x_2``; returns their Gram matrix."""
+    w_one, w_two = w[w_at : w_at + n], w[w_next : w_next + n]
+    one, two = x[x_at : x_at + n], x[x_next : x_next + n]
+    first, second = out[out_at : out_at + n], out[out_next : out_next + n]
+    a, b, d = 0.0, 0.0, 0.0
+    for i in range(n):
+        u = c * w_one[i] + p * one[i]
+        v = c * w_two[i] + q * one[i] + r * two[i]
+        first[i] = u
+        second[i] = v
+        a += u * u
+        b += u * v
+        d += v * v
+    return a, b, d
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+def _activate(
+    activation, slope, up, down, slopes, slope_at, p, q, r, z, z_at, z_next, n, out, out_at, out_next
+):  # fmt: skip
+    """``out_1 = phi_up(p z_1)``, ``out_2 = phi_up(q z_1 + r z_2)``.
+
+    Returns their Gram matrix and the numbers of active units; see `activation.apply`.
+    """
+    code = act.code_of(activation)
+    one, two = z[z_at : z_at + n], z[z_next : z_next + n]
+    first, second = out[out_at : out_at + n], out[out_next : out_next + n]
+    a, b, d = 0.0, 0.0, 0.0
+    on, also = 0.0, 0.0
+    if code == RELU:
+        for i in range(n):
+            u, v = p * one[i], q * one[i] + r * two[i]
+            u, v = max(u, 0.0), max(v, 0.0)
+            on += 1.0 if u > 0.0 else 0.0
+            also += 1.0 if v > 0.0 else 0.0
+            first[i] = u
+            second[i] = v
+            a += u * u
+            b += u * v
+            d += v * v
+    elif code == LINEAR or code == LEAKY:
+        s = 1.0 if code == LINEAR else slope
+        for i in range(n):
+            u, v = p * one[i], q * one[i] + r * two[i]
+            on += 1.0 if u > 0.0 else 0.0
+            also += 1.0 if v > 0.0 else 0.0
+            u = u if u > 0.0 else s * u
+            v = v if v > 0.0 else s * v
+            first[i] = u
+            second[i] = v
+            a += u * u
+            b += u * v
+            d += v * v
+    elif code == RANDOMISED:
+        slopes = slopes[slope_at : slope_at + n]
+        for i in range(n):
+            u, v = p * one[i], q * one[i] + r * two[i]
+            on += 1.0 if u > 0.0 else 0.0
+            also += 1.0 if v > 0.0 else 0.0
+            u = u if u > 0.0 else slopes[i] * u
+            v = v if v > 0.0 else slopes[i] * v
+            first[i] = u
+            second[i] = v
+            a += u * u
+            b += u * v
+            d += v * v
+    else:
+        factor, inverse = act.limits(code, up, down)
+        for i in range(n):
+            u, v = p * one[i], q * one[i] + r * two[i]
+            on += 1.0 if u > 0.0 else 0.0
+            also += 1.0 if v > 0.0 else 0.0
+            u = inverse * act.value_of(activation, factor * u)
+            v = inverse * act.value_of(activation, factor * v)
+            first[i] = u
+            second[i] = v
+            a += u * u
+            b += u * v
+            d += v * v
+    return a, b, d, on, also
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+def _combine(
+    c, out, out_at, out_next, draws, draws_at, draws_next, x, x_at, x_next, n, weight
+):  # fmt: skip
+    """``out_k = c out_k + weights of the draws and of x``; returns the Gram matrix of out.
+
+    ``weight`` is (g_1 from draws_1; g_2 from draws_1, draws_2; g_1 from x_1, x_2; g_2 from
+    x_1, x_2).
+    """
+    first, second = out[out_at : out_at + n], out[out_next : out_next + n]
+    zeta, eta = draws[draws_at : draws_at + n], draws[draws_next : draws_next + n]
+    one, two = x[x_at : x_at + n], x[x_next : x_next + n]
+    w0, w1, w2, w3, w4, w5, w6 = weight
+    a, b, d = 0.0, 0.0, 0.0
+    for i in range(n):
+        g = c * first[i] + w0 * zeta[i] + w3 * one[i] + w4 * two[i]
+        h = c * second[i] + w1 * zeta[i] + w2 * eta[i] + w5 * one[i] + w6 * two[i]
+        first[i] = g
+        second[i] = h
+        a += g * g
+        b += g * h
+        d += h * h
+    return a, b, d
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+def _through(
+    activation, slope, up, slopes, slope_at, p, q, r, z, z_at, z_next, out, out_at, out_next, n
+):  # fmt: skip
+    """``out_1 *= phi'(up p z_1)``, ``out_2 *= phi'(up (q z_1 + r z_2))``.
+
+    Returns the Gram matrix of out.
+    """
+    code = act.code_of(activation)
+    one, two = z[z_at : z_at + n], z[z_next : z_next + n]
+    first, second = out[out_at : out_at + n], out[out_next : out_next + n]
+    a, b, d = 0.0, 0.0, 0.0
+    if code == RELU or code == LINEAR or code == LEAKY:
+        s = 0.0
+        if code == LINEAR:
+            s = 1.0
+        elif code == LEAKY:
+            s = slope
+        for i in range(n):
+            g, h = first[i], second[i]
+            g = g if p * one[i] > 0.0 else s * g
+            h = h if q * one[i] + r * two[i] > 0.0 else s * h
+            first[i] = g
+            second[i] = h
+            a += g * g
+            b += g * h
+            d += h * h
+    elif code == RANDOMISED:
+        slopes = slopes[slope_at : slope_at + n]
+        for i in range(n):
+            g, h = first[i], second[i]
+            g = g if p * one[i] > 0.0 else slopes[i] * g
+            h = h if q * one[i] + r * two[i] > 0.0 else slopes[i] * h
+            first[i] = g
+            second[i] = h
+            a += g * g
+            b += g * h
+            d += h * h
+    else:
+        factor, _ = act.limits(code, up, 1.0)
+        for i in range(n):
+            g = first[i] * act.slope_of(activation, factor * (p * one[i]))
+            h = second[i] * act.slope_of(activation, factor * (q * one[i] + r * two[i]))
+            first[i] = g
+            second[i] = h
+            a += g * g
+            b += g * h
+            d += h * h
+    return a, b, d
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+def _weights(s, radius, at, gram, seen, crossed):
+    """Weights of draws and inputs in the gradients at the inputs of a matrix.
+
+    Parameters
+    ----------
+    s : float
+        Scale of the matrix.
+    radius[at : at + 3]
+        Cholesky factor of its (scaled) inputs.
+    gram : (11, 12, 22) of the gradients at its outputs
+    seen : z_1.q_1, z_1.q_2, z_2.q_1, z_2.q_2
+    crossed : products of the scaled inputs with the fresh draws, x_1.d_1, x_1.d_2, ...
+    """
+    a, b, c = _factor(gram[0], gram[1], gram[2])
+    p, q, r = radius[at], radius[at + 1], radius[at + 2]
+    one = 1.0 / p if p > 0.0 else 0.0
+    two = 1.0 / r if r > 0.0 else 0.0
+    # Coordinates of the draws along the orthonormal basis e_1, e_2 of the inputs.
+    d11, d12 = crossed[0] * one, crossed[1] * one
+    d21, d22 = (crossed[2] - q * d11) * two, (crossed[3] - q * d12) * two
+    # What the basis must carry beyond the draws: Z^T Q minus the draws' own part.
+    e1 = (seen[0] if p > 0.0 else 0.0) - a * d11
+    e2 = (seen[2] if r > 0.0 else 0.0) - a * d21
+    f1 = (seen[1] if p > 0.0 else 0.0) - (b * d11 + c * d12)
+    f2 = (seen[3] if r > 0.0 else 0.0) - (b * d21 + c * d22)
+    if p == 0.0:
+        e1, f1 = 0.0, 0.0
+    if r == 0.0:
+        e2, f2 = 0.0, 0.0
+    # e_1 = x_1 / p, e_2 = (x_2 - q e_1) / r, in the unscaled inputs.
+    return (
+        s * a, s * b, s * c,
+        s * s * one * (e1 - q * two * e2), s * s * two * e2,
+        s * s * one * (f1 - q * two * f2), s * s * two * f2,
+    )  # fmt: skip
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+def _layer(
+    activation, slope, scaled, random_slopes, pre, trunk, centred, table, layer, fan_in, fan_out,
+    key, replica, scratch, slopes, longest, z, z_at, shift, trail, here, there, gram, hidden,
+    radius, radius_at, advance, units_on, dead,
+):  # fmt: skip
+    """One layer. ``hidden`` plane j becomes the inputs of matrix j, ``radius`` their factors.
+
+    ``gram`` holds the Gram matrix of the state on entry and, with ``advance``, that of the
+    next one, which is written at ``there``, on exit.
+    """
+    m = (table.shape[1] - 3) // 2
+    plane = 2 * longest
+    up, down = act.units(scaled, shift)
+    unit = passes.inverse_power(shift)
+    d = fan_in[layer, 0]
+    f = table[layer, 2]
+    units = 0
+    which = 0
+    on, also = 0.0, 0.0
+    silent, quiet = False, False
+    if pre:
+        if random_slopes:
+            passes.draw_slopes(key, slope, layer, replica, 0, d, scratch, slopes)
+        a, b, c, on, also = _activate(
+            activation, slope[0], up, down, slopes, 0, f, 0.0, f, trail, here, here + longest, d,
+            hidden, 0, longest,
+        )  # fmt: skip
+        which = 1
+        units = d
+        silent, quiet = a == 0.0, c == 0.0
+    else:
+        for i in range(d):
+            hidden[i] = f * trail[here + i]
+            hidden[longest + i] = f * trail[here + longest + i]
+        a, b, c = f * f * gram[0], f * f * gram[1], f * f * gram[2]
+    offset = z_at
+    for j in range(m):
+        n_in, n = fan_in[layer, j], fan_out[layer, j]
+        at = j * plane
+        if centred:
+            passes.subtract_mean(hidden, at, n_in)
+            passes.subtract_mean(hidden, at + longest, n_in)
+            a, b, c = _gram(hidden, at, at + longest, n_in)
+        s2 = table[layer, 3 + j] * table[layer, 3 + j]
+        bias = table[layer, 3 + m + j] * unit
+        bias *= bias
+        p, q, r = _factor(s2 * a + bias, s2 * b + bias, s2 * c + bias)
+        radius[radius_at + 3 * j] = p
+        radius[radius_at + 3 * j + 1] = q
+        radius[radius_at + 3 * j + 2] = r
+        if j == m - 1 and trunk:
+            break
+        if random_slopes:
+            passes.draw_slopes(
+                key, slope, layer, replica, which, n, scratch, slopes[which * longest :]
+            )
+        a, b, c, x, y = _activate(
+            activation, slope[0], up, down, slopes, which * longest, p, q, r, z, offset,
+            offset + n, n, hidden, at + plane, at + plane + longest,
+        )  # fmt: skip
+        on += x
+        also += y
+        silent, quiet = silent or a == 0.0, quiet or c == 0.0
+        which += 1
+        units += n
+        offset += 2 * n
+    if advance:
+        units_on[0] = on / units if units else math.nan
+        units_on[1] = also / units if units else math.nan
+        dead[0] += silent
+        dead[1] += quiet
+        f = table[layer, 1]
+        n = fan_out[layer, m - 1]
+        if trunk:
+            at = radius_at + 3 * (m - 1)
+            c = table[layer, 0]
+            p, q, r = f * radius[at], f * radius[at + 1], f * radius[at + 2]
+            if c != 1.0 or p != 0.0 or q != 0.0 or r != 0.0:
+                a, b, c = _mix(
+                    c, trail, here, here + longest, p, q, r, z, offset, offset + n, n, trail,
+                    there, there + longest,
+                )  # fmt: skip
+                gram[0], gram[1], gram[2] = a, b, c
+            else:
+                for i in range(plane):
+                    trail[there + i] = trail[here + i]
+        else:
+            at = m * plane
+            for i in range(n):
+                trail[there + i] = f * hidden[at + i]
+                trail[there + longest + i] = f * hidden[at + longest + i]
+            gram[0], gram[1], gram[2] = f * f * a, f * f * b, f * f * c
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+def _back(
+    activation, slope, scaled, pre, trunk, centred, biased, table, layer, fan_in, fan_out, slopes,
+    longest, z, z_at, zeta, zeta_at, shift, trail, here, hidden, radius, radius_at, work, p, gram,
+):  # fmt: skip
+    """One layer back: ``p`` becomes the gradients at the layer's inputs, ``gram`` theirs."""
+    m = (table.shape[1] - 3) // 2
+    plane = 2 * longest
+    a = table[layer, 1]
+    d = fan_in[layer, 0]
+    if trunk and (a == 0.0 or table[layer, 3 + m - 1] == 0.0):
+        c = table[layer, 0]
+        if c != 1.0:
+            for i in range(plane):
+                p[i] *= c
+            gram[0], gram[1], gram[2] = c * c * gram[0], c * c * gram[1], c * c * gram[2]
+        return
+    up, _ = act.units(scaled, shift)
+    unit = passes.inverse_power(shift)
+    start = z_at
+    for j in range(m - 1):
+        start += 2 * fan_out[layer, j]
+    n = fan_out[layer, m - 1]
+    f = table[layer, 2]
+    # Gradients at the outputs of matrix j stand in two rows of work from q on.
+    q = 0
+    if trunk:
+        g11, g12, g22 = gram[0], gram[1], gram[2]
+        seen = _products(z, start, start + n, p, 0, longest, n)
+    else:
+        for i in range(n):
+            work[i] = a * p[i]
+            work[longest + i] = a * p[longest + i]
+        at = radius_at + 3 * (m - 1)
+        g11, g12, g22 = _through(
+            activation, slope[0], up, slopes, (m - 1) * longest, radius[at], radius[at + 1],
+            radius[at + 2], z, start, start + n, work, 0, longest, n,
+        )  # fmt: skip
+        seen = _products(z, start, start + n, work, 0, longest, n)
+    draws = zeta_at
+    for j in range(m - 1, -1, -1):
+        n = fan_in[layer, j]
+        length = n + biased
+        s = table[layer, 3 + j]
+        at = j * plane
+        x11, x12, x21, x22 = _products(
+            hidden, at, at + longest, zeta, draws, draws + length, n
+        )
+        x11, x12, x21, x22 = s * x11, s * x12, s * x21, s * x22
+        if biased:
+            bias = table[layer, 3 + m + j] * unit
+            one, two = bias * zeta[draws + n], bias * zeta[draws + length + n]
+            x11, x12, x21, x22 = x11 + one, x12 + two, x21 + one, x22 + two
+        weight = _weights(
+            s, radius, radius_at + 3 * j, (g11, g12, g22), seen, (x11, x12, x21, x22)
+        )
+        if j == 0 and not pre and not centred and trunk:
+            k = a * f
+            gram[0], gram[1], gram[2] = _combine(
+                table[layer, 0], p, 0, longest, zeta, draws, draws + length, hidden, at,
+                at + longest, n,
+                (
+                    k * weight[0], k * weight[1], k * weight[2], k * weight[3], k * weight[4],
+                    k * weight[5], k * weight[6],
+                ),
+            )  # fmt: skip
+            return
+        q = plane - q
+        _combine(
+            0.0, work, q, q + longest, zeta, draws, draws + length, hidden, at, at + longest, n,
+            weight,
+        )  # fmt: skip
+        if centred:
+            passes.subtract_mean(work, q, n)
+            passes.subtract_mean(work, q + longest, n)
+        draws += 2 * length
+        if j > 0:
+            below = fan_out[layer, j - 1]
+            start -= 2 * below
+            made = (j if pre else j - 1) * longest
+            at = radius_at + 3 * (j - 1)
+            g11, g12, g22 = _through(
+                activation, slope[0], up, slopes, made, radius[at], radius[at + 1],
+                radius[at + 2], z, start, start + below, work, q, q + longest, n,
+            )  # fmt: skip
+            seen = _products(z, start, start + below, work, q, q + longest, n)
+        elif pre:
+            _through(
+                activation, slope[0], up, slopes, 0, f, 0.0, f, trail, here, here + longest, work,
+                q, q + longest, n,
+            )  # fmt: skip
+    c = table[layer, 0] if trunk else 0.0
+    k = a * f if trunk else f
+    for i in range(d):
+        p[i] = c * p[i] + k * work[q + i]
+        p[longest + i] = c * p[longest + i] + k * work[q + longest + i]
+    gram[0], gram[1], gram[2] = _gram(p, 0, longest, d)
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy")
+def sample(
+    activation, slope, scaled, random_slopes, pre, trunk, centred, biased, table, fan_in, fan_out,
+    widths, plan, slots, frame, given, random_input, key, first, wanted, states, gradients,
+    activity, dead_count,
+):  # fmt: skip
+    """Sample replicas ``first ..``; the arguments are those of `conditional.sample_one`."""
+    forward_offset, backward_offset, group, segment, stride, stride_back = plan
+    gradient_wanted, displaced = wanted
+    depth, m = table.shape[0], (table.shape[1] - 3) // 2
+    longest = passes.longest(fan_in, fan_out)
+    plane = 2 * longest
+    kept_layers = segment if gradient_wanted else group
+    segments = (depth + kept_layers - 1) // kept_layers
+    stores = segments if gradient_wanted else 1
+
+    scratch = philox.new_scratch()
+    tape = np.zeros(kept_layers // group * stride)
+    zeta = np.zeros(stride_back)
+    trail = np.zeros((kept_layers + 1) * plane)
+    trail_shift, trail_gram = np.zeros(kept_layers, np.int64), np.zeros(3 * kept_layers)
+    kept, kept_shift, kept_gram = np.zeros(stores * plane), np.zeros(stores, np.int64), np.zeros(
+        3 * stores
+    )
+    slopes = np.zeros((m + 1) * longest if random_slopes else 1)
+    raw = np.zeros(plane + 16)
+    start, basis, factor = np.zeros(plane), np.zeros(plane), np.zeros(4)
+    start_norm, start_distance = np.zeros(2), np.zeros(1)
+    p, top, work = np.zeros(plane), np.zeros(longest), np.zeros(2 * plane)
+    hidden, radius = np.zeros((m + 1) * plane), np.zeros(3 * m)
+    units_on, dead_so_far = np.zeros(2), np.zeros(2)
+    gram, p_gram = np.zeros(3), np.zeros(3)
+    owners = (
+        tape, zeta, trail, trail_shift, trail_gram, kept, kept_shift, kept_gram, slopes, raw,
+        start, basis, factor, start_norm, start_distance, p, top, work, hidden, radius, units_on,
+        dead_so_far, gram, p_gram, scratch[0], scratch[1],
+    )  # fmt: skip
+    tape, zeta, trail, slopes = borrow(tape), borrow(zeta), borrow(trail), borrow(slopes)
+    trail_shift, trail_gram = borrow(trail_shift), borrow(trail_gram)
+    kept, kept_shift, kept_gram = borrow(kept), borrow(kept_shift), borrow(kept_gram)
+    raw, start, basis, factor = borrow(raw), borrow(start), borrow(basis), borrow(factor)
+    start_norm, start_distance = borrow(start_norm), borrow(start_distance)
+    p, top, work, hidden = borrow(p), borrow(top), borrow(work), borrow(hidden)
+    radius, units_on, dead_so_far = borrow(radius), borrow(units_on), borrow(dead_so_far)
+    gram, p_gram, table = borrow(gram), borrow(p_gram), borrow(table)
+    fan_in, fan_out, widths, slots = borrow(fan_in), borrow(fan_out), borrow(widths), borrow(slots)
+    forward_offset, backward_offset = borrow(forward_offset), borrow(backward_offset)
+    activity, dead_count = borrow(activity), borrow(dead_count)
+    scratch = (borrow(scratch[0]), borrow(scratch[1]))
+
+    for r in range(states[0].shape[0]):
+        replica = first + r
+        d = widths[0]
+        passes.draw_inputs(
+            frame, given, random_input, key, replica, d, scratch, raw, basis, factor, longest, start
+        )
+        passes.measure_inputs(start, 2, longest, d, start_norm, start_distance)
+        for i in range(plane):
+            trail[i] = start[i]
+        shift = 0
+        gram[0], gram[1], gram[2] = _gram(start, 0, longest, d)
+        dead_so_far[0], dead_so_far[1] = 0.0, 0.0
+        if slots[0] >= 0:
+            units_on[0], units_on[1] = math.nan, math.nan
+            passes.record_state(
+                start, 0, longest, 2, 0, start, start_norm, start_distance, d, displaced,
+                slots[0], r, states, units_on, activity, dead_so_far, dead_count,
+            )  # fmt: skip
+        p_shift, top_norm = 0, 0.0
+        for step in range(2 * segments - 1 if gradient_wanted else segments):
+            ahead = step < segments
+            s = step if ahead else 2 * segments - 2 - step
+            begin, end = s * kept_layers, min((s + 1) * kept_layers, depth)
+            walked = end - begin
+            if ahead and step > 0:
+                for i in range(plane):
+                    trail[i] = trail[kept_layers * plane + i]
+            if ahead and gradient_wanted:
+                for i in range(plane):
+                    kept[s * plane + i] = trail[i]
+                for i in range(3):
+                    kept_gram[3 * s + i] = gram[i]
+                kept_shift[s] = shift
+            elif not ahead:
+                for i in range(plane):
+                    trail[i] = kept[s * plane + i]
+                for i in range(3):
+                    gram[i] = kept_gram[3 * s + i]
+                shift = kept_shift[s]
+            turned = gradient_wanted and step >= segments - 1
+            for visit in range(2 * walked if turned else walked):
+                advance = visit < walked
+                layer = begin + visit if advance else end - 1 - (visit - walked)
+                local = layer - begin
+                place = local // group
+                low = begin + place * group
+                high = min(low + group, depth)
+                base = place * stride
+                if advance and layer == low:
+                    need = forward_offset[high] - forward_offset[low]
+                    philox.normals(
+                        key, low // group, replica, philox.FORWARD, need, scratch, tape[base:]
+                    )
+                if not advance and layer == high - 1:
+                    need = backward_offset[high] - backward_offset[low]
+                    philox.normals(
+                        key, low // group, replica, philox.BACKWARD, need, scratch, zeta
+                    )
+                if visit == walked and step == segments - 1:
+                    n = widths[depth]
+                    philox.normals(key, 0, replica, philox.TOP, n, scratch, raw)
+                    square = 0.0
+                    for i in range(n):
+                        top[i] = raw[i]
+                        p[i] = raw[i]
+                        p[longest + i] = raw[i]
+                        square += raw[i] * raw[i]
+                    p_gram[0], p_gram[1], p_gram[2] = square, square, square
+                    p_shift = 0
+                    top_norm = math.sqrt(square)
+                    if slots[depth] >= 0:
+                        passes.record_gradient(
+                            p, 2, longest, 0, top, top_norm, trail, walked * plane, n, displaced,
+                            slots[depth], r, gradients,
+                        )  # fmt: skip
+                z_at = base + forward_offset[layer] - forward_offset[low]
+                here = local * plane
+                if advance:
+                    trail_shift[local] = shift
+                    for i in range(3):
+                        trail_gram[3 * local + i] = gram[i]
+                else:
+                    for i in range(3):
+                        gram[i] = trail_gram[3 * local + i]
+                n = widths[layer + 1]
+                _layer(
+                    activation, slope, scaled, random_slopes, pre, trunk, centred, table, layer,
+                    fan_in, fan_out, key, replica, scratch, slopes, longest, tape, z_at,
+                    trail_shift[local], trail, here, here + plane, gram, hidden, radius, 0,
+                    advance, units_on, dead_so_far,
+                )  # fmt: skip
+                if advance:
+                    lifted = passes.rescale(
+                        trail, here + plane, 2, longest, n, shift,
+                        math.sqrt(max(gram[0], gram[2])),
+                    )  # fmt: skip
+                    if lifted != shift:
+                        for i in range(3):
+                            gram[i] = math.ldexp(gram[i], -2 * (lifted - shift))
+                        shift = lifted
+                    if ahead and slots[layer + 1] >= 0:
+                        passes.record_state(
+                            trail, here + plane, longest, 2, shift, start, start_norm,
+                            start_distance, n, displaced, slots[layer + 1], r, states, units_on,
+                            activity, dead_so_far, dead_count,
+                        )  # fmt: skip
+                    continue
+                _back(
+                    activation, slope, scaled, pre, trunk, centred, biased, table, layer, fan_in,
+                    fan_out, slopes, longest, tape, z_at, zeta,
+                    backward_offset[layer] - backward_offset[low], trail_shift[local], trail, here,
+                    hidden, radius, 0, work, p, p_gram,
+                )  # fmt: skip
+                n = widths[layer]
+                lifted = passes.rescale(
+                    p, 0, 2, longest, n, p_shift, math.sqrt(max(p_gram[0], p_gram[2]))
+                )
+                if lifted != p_shift:
+                    for i in range(3):
+                        p_gram[i] = math.ldexp(p_gram[i], -2 * (lifted - p_shift))
+                    p_shift = lifted
+                if slots[layer] >= 0:
+                    passes.record_gradient(
+                        p, 2, longest, p_shift, top, top_norm, trail, here, n, displaced,
+                        slots[layer], r, gradients,
+                    )  # fmt: skip
+    hold(owners)
