@@ -19,15 +19,15 @@ write instead.
 """
 
 __all__ = [
-    "SigpropError",
-    "SpecError",
-    "UnknownName",
-    "Unsupported",
+    "Interrupted",
+    "NonFinite",
     "OutputExists",
     "ResultError",
+    "SigpropError",
+    "SpecError",
     "StorageError",
-    "NonFinite",
-    "Interrupted",
+    "UnknownName",
+    "Unsupported",
 ]
 
 

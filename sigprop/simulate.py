@@ -602,6 +602,7 @@ def _run(
         last_save = time.monotonic()
         submitted = fold.blocks
         partial: _Done | None = None
+        done: _Done | None = None
         if progress:
             progress(fold.blocks * request.block, request.replicas)
         for block in range(fold.blocks, blocks):
@@ -610,6 +611,9 @@ def _run(
                 count = min(request.block, request.replicas - first)
                 pending.append(pool.submit(_work, job, first, count))
                 submitted += 1
+            if not done:
+                # The label needs xarray, half a second of loading: while the workers draw.
+                import xarray  # noqa: F401
             done = pending.popleft().result()
             if block < full:
                 fold = fold.plus(request, done)

@@ -297,7 +297,9 @@ blocks: Registry[Block] = Registry("block")
 for _block in (
     Block(kind="plain", formula="h' = branch phi(W h + b)", trunk=False, pre=False, matrices=1),
     Block(kind="res1", formula="h' = skip h + branch V phi(h)", trunk=True, pre=True, matrices=1),
-    Block(kind="res3", formula="h' = skip h + branch V phi(W h)", trunk=True, pre=False, matrices=2),
+    Block(
+        kind="res3", formula="h' = skip h + branch V phi(W h)", trunk=True, pre=False, matrices=2
+    ),
     Block(
         kind="inner",
         formula="h' = skip h + branch W_m phi(... phi(W_1 h))",
@@ -632,7 +634,10 @@ class Ensemble:
     inputs: Inputs = field(default=None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        for name, value, base in (("network", self.network, Network), ("scheme", self.scheme, Scheme)):
+        for name, value, base in (
+            ("network", self.network, Network),
+            ("scheme", self.scheme, Scheme),
+        ):
             if not isinstance(value, base):
                 raise SpecError(f"{name} must be a {base.__name__}, got {value!r}.")
         if self.inputs is None:
@@ -644,7 +649,7 @@ class Ensemble:
                 f"inputs must be Point, Pair or Given of sigprop.inputs, got {self.inputs!r}."
             )
         self.inputs.check(self.network)
-        self.table  # a scheme that does not fit is refused here, before any work
+        _ = self.table  # a scheme that does not fit is refused here, before any work
 
     @cached_property
     def table(self) -> LayerTable:

@@ -216,7 +216,10 @@ class Chain(Sampler):
         if table.centred:
             return f"its matrices have centred rows, which see more than a length. {elsewhere}"
         if network.form.trunk and bool(np.any(table.skip == 0)):
-            return f"a skip coefficient is 0, and the chain measures change relative to it. {elsewhere}"
+            return (
+                "a skip coefficient is 0, and the chain measures change relative to the state "
+                f"that it keeps. {elsewhere}"
+            )
         return _not_applicable(ensemble, fields)
 
     def sample(
@@ -345,8 +348,9 @@ class Conditional(Sampler):
             forward, backward, group, segment, _stride(forward, group), _stride(backward, group)
         )  # fmt: skip
         kernel(
-            *(common[name] for name in _LAW), plan, *(common[name] for name in _RUN), key, first, (gradient, displaced), outputs.states,
-            outputs.gradients, outputs.activity, outputs.dead,
+            *(common[name] for name in _LAW), plan, *(common[name] for name in _RUN), key, first,
+            (gradient, displaced), outputs.states, outputs.gradients, outputs.activity,
+            outputs.dead,
         )  # fmt: skip
         return outputs.trace(fields)
 

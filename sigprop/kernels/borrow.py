@@ -14,17 +14,25 @@ from numba.extending import intrinsic
 __all__ = ["borrow", "hold"]
 
 
-@intrinsic
-def borrow(typingctx, array):  # type: ignore[no-untyped-def]
-    """The same array, its memory not counted."""
+if nb.config.DISABLE_JIT:  # type: ignore[attr-defined]
 
-    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        view = context.make_array(signature.args[0])(context, builder, value=args[0])
-        view.meminfo = cgutils.get_null_value(view.meminfo.type)
-        view.parent = cgutils.get_null_value(view.parent.type)
-        return view._getvalue()
+    def borrow(array):  # type: ignore[no-untyped-def]
+        """The same array; Python counts its references itself."""
+        return array
 
-    return array(array), build
+else:
+
+    @intrinsic
+    def borrow(typingctx, array):  # type: ignore[no-untyped-def]
+        """The same array, its memory not counted."""
+
+        def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            view = context.make_array(signature.args[0])(context, builder, value=args[0])
+            view.meminfo = cgutils.get_null_value(view.meminfo.type)
+            view.parent = cgutils.get_null_value(view.parent.type)
+            return view._getvalue()
+
+        return array(array), build
 
 
 @nb.njit(nogil=True, cache=True)

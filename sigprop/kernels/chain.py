@@ -46,9 +46,7 @@ def _draw(key, layer, first, purpose, count_normals, count_rest, word, z):
     pairs = (count_normals + 1) // 2
     rows = 2 * pairs + count_rest
     for slot in range((rows + 3) // 4):
-        lanes.words(
-            _u64(key[0]), _u64(key[1]), slot, layer, _u64(first), purpose, 4 * slot, word
-        )
+        lanes.words(_u64(key[0]), _u64(key[1]), slot, layer, _u64(first), purpose, 4 * slot, word)
     lanes.normals(pairs, word, z)
     return 2 * pairs
 
@@ -104,9 +102,7 @@ def _hidden(
         degrees, z[z_at + 1], word[word_at + used + 1], key, layer, first, philox.FORWARD,
         slot + 1, minus,
     )  # fmt: skip
-    _activate(
-        slope, n, squared, count, plus, minus, tape[row + 1], tape[row + 2], tape[row + 3]
-    )
+    _activate(slope, n, squared, count, plus, minus, tape[row + 1], tape[row + 2], tape[row + 3])
     return 2, used + 2
 
 
@@ -306,9 +302,7 @@ def _forward_residual(
         lanes.chi_square_same(
             width - 1, z[z_at + 1], word[word_at], key, layer, first, philox.FORWARD, 2 * m, rest
         )
-        _step_norm(
-            c, a, squared, z[z_at], rest, tape[0], tape[2], log_size, ratio, change, degrees
-        )
+        _step_norm(c, a, squared, z[z_at], rest, tape[0], tape[2], log_size, ratio, change, degrees)
 
 
 @nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
@@ -599,8 +593,7 @@ def residual(
     states : (log_norm, log_displacement), gradients : (log_gradient,
     log_gradient_displacement, alignment), activity, dead_count : float64[LANES, slot, 1]
     """
-    skip, branch, scale, bias = table
-    depth, m = scale.shape
+    depth, m = table[2].shape
     inner = m - 1
     rows = _ROWS_FIXED + 4 * inner + m
     kept_layers = segment if gradient_wanted else 1
@@ -703,9 +696,7 @@ def residual(
             _draw(key, 0, first, philox.TOP, 3, 1, word, z)
             rest = work[6]
             drop = 2 if frame else 1
-            lanes.chi_square_same(
-                width - drop, z[2], word[4], key, 0, first, philox.TOP, 0, rest
-            )
+            lanes.chi_square_same(width - drop, z[2], word[4], key, 0, first, philox.TOP, 0, rest)
             for i in range(LANES):
                 second = z[1, i] if frame and width >= 2 else _f32(0.0)
                 norm = math.sqrt(z[0, i] * z[0, i] + second * second + rest[i])
@@ -766,7 +757,7 @@ def plain(
     Backward, p_l = e xhat_l + k (isotropic across xhat_l, not yet drawn), with the overall
     scale in ``log_gradient``; otherwise as `residual`.
     """
-    skip, branch, scale, bias = table
+    _, branch, scale, bias = table
     depth = scale.shape[0]
     rows = 7
     leaky = slope != 0.0
@@ -858,9 +849,7 @@ def plain(
         for layer in range(end - 1, begin - 1, -1):
             here = tape[layer - begin]
             n = widths[layer + 1]
-            word_at = _draw(
-                key, layer, first, philox.BACKWARD, 4 if biased else 3, 2, word, z
-            )
+            word_at = _draw(key, layer, first, philox.BACKWARD, 4 if biased else 3, 2, word, z)
             number, size_here = here[2], here[3]
             # Across xhat there are n - 1 dimensions, or n where the state is 0.
             for i in range(LANES):

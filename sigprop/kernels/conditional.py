@@ -240,15 +240,54 @@ def sample_one(
     hidden, radius, work = np.zeros((m + 1) * longest), np.zeros(m), np.zeros(2 * longest)
     one_dead = np.zeros(1)
 
-    owners = (tape, zeta, trail, trail_shift, trail_size, kept, kept_shift, slopes, raw, basis, factor, start, start_norm, start_distance, p, top, units_on, hidden, radius, work, one_dead, scratch[0], scratch[1])
+    owners = (
+        tape,
+        zeta,
+        trail,
+        trail_shift,
+        trail_size,
+        kept,
+        kept_shift,
+        slopes,
+        raw,
+        basis,
+        factor,
+        start,
+        start_norm,
+        start_distance,
+        p,
+        top,
+        units_on,
+        hidden,
+        radius,
+        work,
+        one_dead,
+        scratch[0],
+        scratch[1],
+    )
     tape, zeta, trail, trail_shift = borrow(tape), borrow(zeta), borrow(trail), borrow(trail_shift)
-    trail_size, kept, kept_shift, slopes = borrow(trail_size), borrow(kept), borrow(kept_shift), borrow(slopes)
+    trail_size, kept, kept_shift, slopes = (
+        borrow(trail_size),
+        borrow(kept),
+        borrow(kept_shift),
+        borrow(slopes),
+    )
     raw, basis, factor, start = borrow(raw), borrow(basis), borrow(factor), borrow(start)
-    start_norm, start_distance, p, top = borrow(start_norm), borrow(start_distance), borrow(p), borrow(top)
+    start_norm, start_distance, p, top = (
+        borrow(start_norm),
+        borrow(start_distance),
+        borrow(p),
+        borrow(top),
+    )
     units_on, hidden, radius, work = borrow(units_on), borrow(hidden), borrow(radius), borrow(work)
     one_dead = borrow(one_dead)
     table, fan_in, fan_out, widths = borrow(table), borrow(fan_in), borrow(fan_out), borrow(widths)
-    slots, forward_offset, backward_offset, activity = borrow(slots), borrow(forward_offset), borrow(backward_offset), borrow(activity)
+    slots, forward_offset, backward_offset, activity = (
+        borrow(slots),
+        borrow(forward_offset),
+        borrow(backward_offset),
+        borrow(activity),
+    )
     dead_count = borrow(dead_count)
     scratch = (borrow(scratch[0]), borrow(scratch[1]))
 
@@ -301,9 +340,7 @@ def sample_one(
                     )
                 if not advance and layer == high - 1:
                     need = backward_offset[high] - backward_offset[low]
-                    philox.normals(
-                        key, low // group, replica, philox.BACKWARD, need, scratch, zeta
-                    )
+                    philox.normals(key, low // group, replica, philox.BACKWARD, need, scratch, zeta)
                 if i == walked and step == segments - 1:
                     n = widths[depth]
                     philox.normals(key, 0, replica, philox.TOP, n, scratch, raw)
@@ -586,16 +623,64 @@ def sample_many(
     mixed, gradient, gradient_basis = np.zeros(plane), np.zeros(plane), np.zeros(plane)
     gradient_factor = np.zeros(count * count)
 
-    owners = (tape, zeta, trail, trail_shift, kept, kept_shift, slopes, raw, start, start_norm, start_distance, h, p, top, units_on, dead, dead_so_far, hidden, argument, basis, factor, mixed, gradient, gradient_basis, gradient_factor, scratch[0], scratch[1])
+    owners = (
+        tape,
+        zeta,
+        trail,
+        trail_shift,
+        kept,
+        kept_shift,
+        slopes,
+        raw,
+        start,
+        start_norm,
+        start_distance,
+        h,
+        p,
+        top,
+        units_on,
+        dead,
+        dead_so_far,
+        hidden,
+        argument,
+        basis,
+        factor,
+        mixed,
+        gradient,
+        gradient_basis,
+        gradient_factor,
+        scratch[0],
+        scratch[1],
+    )
     tape, zeta, trail, trail_shift = borrow(tape), borrow(zeta), borrow(trail), borrow(trail_shift)
     kept, kept_shift, slopes, raw = borrow(kept), borrow(kept_shift), borrow(slopes), borrow(raw)
-    start, start_norm, start_distance, h = borrow(start), borrow(start_norm), borrow(start_distance), borrow(h)
+    start, start_norm, start_distance, h = (
+        borrow(start),
+        borrow(start_norm),
+        borrow(start_distance),
+        borrow(h),
+    )
     p, top, units_on, dead = borrow(p), borrow(top), borrow(units_on), borrow(dead)
-    dead_so_far, hidden, argument, basis = borrow(dead_so_far), borrow(hidden), borrow(argument), borrow(basis)
-    factor, mixed, gradient, gradient_basis = borrow(factor), borrow(mixed), borrow(gradient), borrow(gradient_basis)
+    dead_so_far, hidden, argument, basis = (
+        borrow(dead_so_far),
+        borrow(hidden),
+        borrow(argument),
+        borrow(basis),
+    )
+    factor, mixed, gradient, gradient_basis = (
+        borrow(factor),
+        borrow(mixed),
+        borrow(gradient),
+        borrow(gradient_basis),
+    )
     gradient_factor = borrow(gradient_factor)
     table, fan_in, fan_out, widths = borrow(table), borrow(fan_in), borrow(fan_out), borrow(widths)
-    slots, forward_offset, backward_offset, activity = borrow(slots), borrow(forward_offset), borrow(backward_offset), borrow(activity)
+    slots, forward_offset, backward_offset, activity = (
+        borrow(slots),
+        borrow(forward_offset),
+        borrow(backward_offset),
+        borrow(activity),
+    )
     dead_count = borrow(dead_count)
     scratch = (borrow(scratch[0]), borrow(scratch[1]))
 
@@ -643,9 +728,7 @@ def sample_many(
                     )
                 if not advance and layer == high - 1:
                     need = backward_offset[high] - backward_offset[low]
-                    philox.normals(
-                        key, low // group, replica, philox.BACKWARD, need, scratch, zeta
-                    )
+                    philox.normals(key, low // group, replica, philox.BACKWARD, need, scratch, zeta)
                 if i == walked and step == segments - 1:
                     n = widths[depth]
                     philox.normals(key, 0, replica, philox.TOP, n, scratch, raw)

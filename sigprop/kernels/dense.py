@@ -88,10 +88,44 @@ def sample(
     hidden, q = np.zeros(plane), np.zeros(plane)
     units_on, dead, dead_so_far = np.zeros(count), np.zeros(count, np.bool_), np.zeros(count)
 
-    owners = (rows, trail, trail_shift, arguments, kept, kept_shift, slopes, raw, start, basis, factor, start_norm, start_distance, h, p, top, hidden, q, units_on, dead, dead_so_far, scratch[0], scratch[1])
-    rows, trail, trail_shift, arguments = borrow(rows), borrow(trail), borrow(trail_shift), borrow(arguments)
+    owners = (
+        rows,
+        trail,
+        trail_shift,
+        arguments,
+        kept,
+        kept_shift,
+        slopes,
+        raw,
+        start,
+        basis,
+        factor,
+        start_norm,
+        start_distance,
+        h,
+        p,
+        top,
+        hidden,
+        q,
+        units_on,
+        dead,
+        dead_so_far,
+        scratch[0],
+        scratch[1],
+    )
+    rows, trail, trail_shift, arguments = (
+        borrow(rows),
+        borrow(trail),
+        borrow(trail_shift),
+        borrow(arguments),
+    )
     kept, kept_shift, slopes, raw = borrow(kept), borrow(kept_shift), borrow(slopes), borrow(raw)
-    start, basis, factor, start_norm = borrow(start), borrow(basis), borrow(factor), borrow(start_norm)
+    start, basis, factor, start_norm = (
+        borrow(start),
+        borrow(basis),
+        borrow(factor),
+        borrow(start_norm),
+    )
     start_distance, h, p, top = borrow(start_distance), borrow(h), borrow(p), borrow(top)
     hidden, q, units_on, dead = borrow(hidden), borrow(q), borrow(units_on), borrow(dead)
     dead_so_far = borrow(dead_so_far)
@@ -120,7 +154,6 @@ def sample(
             ahead = step < segments
             s = step if ahead else 2 * segments - 2 - step
             begin, end = s * kept_layers, min((s + 1) * kept_layers, depth)
-            walked = end - begin
             if ahead and gradient_wanted:
                 kept[s * plane : (s + 1) * plane] = h
                 kept_shift[s] = shift
@@ -141,9 +174,7 @@ def sample(
                     dead[k] = False
                     if pre:
                         if random_slopes and k == 0:
-                            passes.draw_slopes(
-                                key, slope, layer, replica, 0, n, scratch, slopes
-                            )
+                            passes.draw_slopes(key, slope, layer, replica, 0, n, scratch, slopes)
                         square, on = act.apply(
                             activation, slope[0], up, down, slopes, 0, table[layer, 2], h, row,
                             n, hidden, row,
@@ -168,12 +199,15 @@ def sample(
                         longest, hidden, 0, scratch, rows, arguments, at, False,
                     )  # fmt: skip
                     if table[layer, 3 + m + j] != 0.0:
-                        philox.normals(
-                            key, layer, replica, philox.BIAS + 256 * j, n, scratch, raw
-                        )
+                        philox.normals(key, layer, replica, philox.BIAS + 256 * j, n, scratch, raw)
                         for k in range(count):
                             vectors.add_scaled(
-                                arguments, at + k * longest, table[layer, 3 + m + j] * unit, raw, 0, n
+                                arguments,
+                                at + k * longest,
+                                table[layer, 3 + m + j] * unit,
+                                raw,
+                                0,
+                                n,
                             )
                     if last:
                         break
@@ -203,7 +237,9 @@ def sample(
                     elif silent_branch:
                         square = vectors.scale(table[layer, 0], h, row, n)
                     else:
-                        square = vectors.advance(table[layer, 0], h, row, table[layer, 1], arguments, at + row, n)  # fmt: skip
+                        square = vectors.advance(
+                            table[layer, 0], h, row, table[layer, 1], arguments, at + row, n
+                        )
                     size = max(size, square)
                 shift = passes.rescale(h, 0, count, longest, n, shift, math.sqrt(size))
                 if ahead:

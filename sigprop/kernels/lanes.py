@@ -66,9 +66,9 @@ def normals(pairs, word, out):
 @nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"}, forceinline=True)
 def log1p(t, u):
     """log(u), u = 1 + t, to single precision relative to t where t is small, to u elsewhere."""
-    bits = philox._bits(u) + _i32(0x3F800000 - 0x3F3504F3)
+    bits = philox.float_bits(u) + _i32(0x3F800000 - 0x3F3504F3)
     exponent = _f32((bits >> _i32(23)) - _i32(127))
-    mantissa = philox._float((bits & _i32(0x007FFFFF)) + _i32(0x3F3504F3))
+    mantissa = philox.bits_float((bits & _i32(0x007FFFFF)) + _i32(0x3F3504F3))
     near = abs(t) < _f32(0.29)
     f = t if near else mantissa - _f32(1.0)
     exponent = _f32(0.0) if near else exponent

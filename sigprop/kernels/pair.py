@@ -22,7 +22,7 @@ import numpy as np
 
 from sigprop.activations._codes import LEAKY, LINEAR, RANDOMISED, RELU
 from sigprop.kernels import activation as act
-from sigprop.kernels import passes, philox
+from sigprop.kernels import passes, philox, vectors
 from sigprop.kernels.borrow import borrow, hold
 
 __all__ = ["sample"]
@@ -88,7 +88,8 @@ def _mix(
 
 @nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
 def _activate(
-    activation, slope, up, down, slopes, slope_at, p, q, r, z, z_at, z_next, n, out, out_at, out_next
+    activation, slope, up, down, slopes, slope_at, p, q, r, z, z_at, z_next, n, out, out_at,
+    out_next,
 ):  # fmt: skip
     """``out_1 = phi_up(p z_1)``, ``out_2 = phi_up(q z_1 + r z_2)``.
 
@@ -298,9 +299,8 @@ def _layer(
         units = d
         silent, quiet = a == 0.0, c == 0.0
     else:
-        for i in range(d):
-            hidden[i] = f * trail[here + i]
-            hidden[longest + i] = f * trail[here + longest + i]
+        vectors.copy(hidden, 0, f, trail, here, d)
+        vectors.copy(hidden, longest, f, trail, here + longest, d)
         a, b, c = f * f * gram[0], f * f * gram[1], f * f * gram[2]
     offset = z_at
     for j in range(m):
@@ -351,13 +351,11 @@ def _layer(
                 )  # fmt: skip
                 gram[0], gram[1], gram[2] = a, b, c
             else:
-                for i in range(plane):
-                    trail[there + i] = trail[here + i]
+                vectors.copy(trail, there, 1.0, trail, here, plane)
         else:
             at = m * plane
-            for i in range(n):
-                trail[there + i] = f * hidden[at + i]
-                trail[there + longest + i] = f * hidden[at + longest + i]
+            vectors.copy(trail, there, f, hidden, at, n)
+            vectors.copy(trail, there + longest, f, hidden, at + longest, n)
             gram[0], gram[1], gram[2] = f * f * a, f * f * b, f * f * c
 
 
@@ -374,8 +372,7 @@ def _back(
     if trunk and (a == 0.0 or table[layer, 3 + m - 1] == 0.0):
         c = table[layer, 0]
         if c != 1.0:
-            for i in range(plane):
-                p[i] *= c
+            vectors.scale(c, p, 0, plane)
             gram[0], gram[1], gram[2] = c * c * gram[0], c * c * gram[1], c * c * gram[2]
         return
     up, _ = act.units(scaled, shift)
@@ -391,9 +388,8 @@ def _back(
         g11, g12, g22 = gram[0], gram[1], gram[2]
         seen = _products(z, start, start + n, p, 0, longest, n)
     else:
-        for i in range(n):
-            work[i] = a * p[i]
-            work[longest + i] = a * p[longest + i]
+        vectors.copy(work, 0, a, p, 0, n)
+        vectors.copy(work, longest, a, p, longest, n)
         at = radius_at + 3 * (m - 1)
         g11, g12, g22 = _through(
             activation, slope[0], up, slopes, (m - 1) * longest, radius[at], radius[at + 1],
@@ -406,17 +402,13 @@ def _back(
         length = n + biased
         s = table[layer, 3 + j]
         at = j * plane
-        x11, x12, x21, x22 = _products(
-            hidden, at, at + longest, zeta, draws, draws + length, n
-        )
+        x11, x12, x21, x22 = _products(hidden, at, at + longest, zeta, draws, draws + length, n)
         x11, x12, x21, x22 = s * x11, s * x12, s * x21, s * x22
         if biased:
             bias = table[layer, 3 + m + j] * unit
             one, two = bias * zeta[draws + n], bias * zeta[draws + length + n]
             x11, x12, x21, x22 = x11 + one, x12 + two, x21 + one, x22 + two
-        weight = _weights(
-            s, radius, radius_at + 3 * j, (g11, g12, g22), seen, (x11, x12, x21, x22)
-        )
+        weight = _weights(s, radius, radius_at + 3 * j, (g11, g12, g22), seen, (x11, x12, x21, x22))
         if j == 0 and not pre and not centred and trunk:
             k = a * f
             gram[0], gram[1], gram[2] = _combine(
@@ -454,9 +446,8 @@ def _back(
             )  # fmt: skip
     c = table[layer, 0] if trunk else 0.0
     k = a * f if trunk else f
-    for i in range(d):
-        p[i] = c * p[i] + k * work[q + i]
-        p[longest + i] = c * p[longest + i] + k * work[q + longest + i]
+    vectors.advance(c, p, 0, k, work, q, d)
+    vectors.advance(c, p, longest, k, work, q + longest, d)
     gram[0], gram[1], gram[2] = _gram(p, 0, longest, d)
 
 
@@ -481,8 +472,10 @@ def sample(
     zeta = np.zeros(stride_back)
     trail = np.zeros((kept_layers + 1) * plane)
     trail_shift, trail_gram = np.zeros(kept_layers, np.int64), np.zeros(3 * kept_layers)
-    kept, kept_shift, kept_gram = np.zeros(stores * plane), np.zeros(stores, np.int64), np.zeros(
-        3 * stores
+    kept, kept_shift, kept_gram = (
+        np.zeros(stores * plane),
+        np.zeros(stores, np.int64),
+        np.zeros(3 * stores),
     )
     slopes = np.zeros((m + 1) * longest if random_slopes else 1)
     raw = np.zeros(plane + 16)
@@ -565,9 +558,7 @@ def sample(
                     )
                 if not advance and layer == high - 1:
                     need = backward_offset[high] - backward_offset[low]
-                    philox.normals(
-                        key, low // group, replica, philox.BACKWARD, need, scratch, zeta
-                    )
+                    philox.normals(key, low // group, replica, philox.BACKWARD, need, scratch, zeta)
                 if visit == walked and step == segments - 1:
                     n = widths[depth]
                     philox.normals(key, 0, replica, philox.TOP, n, scratch, raw)

@@ -8,7 +8,6 @@ overflows or underflows.
 import math
 
 import numba as nb
-import numpy as np
 
 from sigprop.kernels import philox, vectors
 

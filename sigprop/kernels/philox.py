@@ -32,7 +32,9 @@ __all__ = [
     "SLOPE",
     "TOP",
     "WEIGHT",
+    "bits_float",
     "box_muller",
+    "float_bits",
     "new_scratch",
     "normals",
     "padded",
@@ -52,20 +54,31 @@ _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
 
-@intrinsic
-def _bits(typingctx, x):  # type: ignore[no-untyped-def]
-    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.bitcast(args[0], ir.IntType(32))
+if nb.config.DISABLE_JIT:  # type: ignore[attr-defined]
 
-    return types.int32(types.float32), build
+    def float_bits(x):  # type: ignore[no-untyped-def]
+        """The bits of a float32, as an int32."""
+        return np.float32(x).view(np.int32)
 
+    def bits_float(x):  # type: ignore[no-untyped-def]
+        """The float32 of an int32's bits."""
+        return np.int32(x).view(np.float32)
 
-@intrinsic
-def _float(typingctx, x):  # type: ignore[no-untyped-def]
-    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.bitcast(args[0], ir.FloatType())
+else:
 
-    return types.float32(types.int32), build
+    @intrinsic
+    def float_bits(typingctx, x):  # type: ignore[no-untyped-def]
+        def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            return builder.bitcast(args[0], ir.IntType(32))
+
+        return types.int32(types.float32), build
+
+    @intrinsic
+    def bits_float(typingctx, x):  # type: ignore[no-untyped-def]
+        def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            return builder.bitcast(args[0], ir.FloatType())
+
+        return types.float32(types.int32), build
 
 
 def padded(count: int) -> int:
@@ -103,9 +116,9 @@ def box_muller(half, word, out):
         a, b = radial[i], angular[i]
         k = _i32(a >> _u32(1))
         # log((k + 1/2) / 2^31): exponent and mantissa in [sqrt(1/2), sqrt(2)) ...
-        bits = _bits(_f32(k) + _f32(0.5)) + _i32(0x3F800000 - 0x3F3504F3)
+        bits = float_bits(_f32(k) + _f32(0.5)) + _i32(0x3F800000 - 0x3F3504F3)
         exponent = _f32((bits >> _i32(23)) - _i32(127 + 31))
-        mantissa = _float((bits & _i32(0x007FFFFF)) + _i32(0x3F3504F3))
+        mantissa = bits_float((bits & _i32(0x007FFFFF)) + _i32(0x3F3504F3))
         # ... or, near 1, from the distance to 1, which is exact.
         near = k > _i32(0x60000000)
         below = (_f32(_i32(0x7FFFFFFF) - k) + _f32(0.5)) * _f32(-(2.0**-31))
@@ -136,7 +149,7 @@ def box_muller(half, word, out):
         c = c * q + _f32(4.166664568298827e-2)
         c = c * q * q - _f32(0.5) * q + _f32(1.0)
         # The sine has both signs already; the cosine takes one from the top bit.
-        cosine = c * _float(_bits(r) | _i32(b & _u32(0x80000000)))
+        cosine = c * bits_float(float_bits(r) | _i32(b & _u32(0x80000000)))
         sine = s * r
         swap = (b & _u32(0x40000000)) != _u32(0)
         left[i] = sine if swap else cosine

@@ -8,11 +8,12 @@ import pytest
 from sigprop import rng
 from sigprop.activations import LeakyReLU, RandomisedLeakyReLU
 from sigprop.backends import applicable, choose
-from sigprop.inputs import Pair
+from sigprop.inputs import Given, Pair, Point
 from tests.agreement import AGREEMENTS, assert_agreement
 from tests.ensembles import BLOCKS, uneven
 
 REPLICAS = 20_000
+THREE = Given([[1.0, 0.2, -0.7, 0.4], [-0.3, 1.1, 0.5, 0.9], [0.6, 1.5, -0.2, 1.1]])
 
 
 @pytest.mark.parametrize("case, sampler", AGREEMENTS)
@@ -23,9 +24,10 @@ def test_sampler_draws_from_the_law_of_the_reference(case, sampler):
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("activation", ["relu", LeakyReLU(slope=-0.4), RandomisedLeakyReLU()])
 @pytest.mark.parametrize("name", ["dense", "conditional"])
-def test_gradient_times_state_is_constant_in_depth(block, activation, name):
-    """Euler: p_l . h_l does not depend on l, to 1e-12 of |p||h| in double precision."""
-    ensemble = uneven(block, activation, inputs=Pair(cosine=0.3))
+@pytest.mark.parametrize("inputs", [Point(), Pair(cosine=0.3), THREE], ids=["one", "two", "three"])
+def test_gradient_times_state_is_constant_in_depth(block, activation, name, inputs):
+    """Euler: p_l . h_l does not depend on l, to 1e-12 of |p||h|."""
+    ensemble = uneven(block, activation, inputs=inputs)
     fields = applicable(ensemble)
     sampler = choose(name, ensemble, fields)
     key = rng.key(0, ensemble.digest, name, sampler.version)

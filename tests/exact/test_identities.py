@@ -1,0 +1,300 @@
+"""What must hold replica by replica, not only in law: identities, and where numbers come from.
+
+For a positively homogeneous activation without biases a network is a positively homogeneous
+function of its state, so by Euler p_l . h_l is the same number at every layer: in every
+single network, at any width, whatever its coefficients. And a network is a function of key and
+replica alone: not of what else is asked for, nor of the memory it is given.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sigprop import rng
+from sigprop.activations import LeakyReLU, RandomisedLeakyReLU
+from sigprop.backends import applicable, numba_cpu
+from sigprop.inputs import Given, Pair, Point
+from sigprop.schemes import GivenScheme, NFResNet, Power
+from sigprop.spec import Ensemble, Network
+from tests.ensembles import BLOCKS, uneven
+from tests.stat import assert_agrees
+
+CHAIN, CONDITIONAL, DENSE = "chain", "conditional", "dense"
+SAMPLERS = {s.name: s() for s in (numba_cpu.Chain, numba_cpu.Conditional, numba_cpu.Dense)}
+LEAKY = LeakyReLU(slope=-0.4)
+RANDOMISED = RandomisedLeakyReLU(low=-0.3, high=0.8)
+
+
+def three(width):
+    """Three given inputs, the third nearly in the plane of the others."""
+    vectors = np.random.default_rng(7).normal(size=(3, width))
+    vectors[2] = vectors[0] - 0.5 * vectors[1] + 1e-3 * vectors[2]
+    return Given(vectors)
+
+
+def wide(block, activation, inputs, *, depth=40, width=37, **options):
+    """Deeper and wider than `uneven`, as uneven; norms stay between e^-20 and e^20 or so."""
+    generator = np.random.default_rng([BLOCKS.index(block), depth])
+    matrices = Network(depth=1, width=2, block=block).matrices
+    widths = generator.integers(width // 2, 2 * width, depth + 1)
+    if block == "plain":
+        network = Network(depth=depth, block=block, activation=activation, widths=tuple(widths))
+    else:
+        hidden = generator.integers(1, 2 * width, (depth, matrices - 1)).tolist()
+        inner = {"inner_width": tuple(map(tuple, hidden))} if matrices > 1 else {}
+        network = Network(depth=depth, width=width, block=block, activation=activation, **inner)
+    scheme = GivenScheme(
+        skip=tuple(generator.choice([-1, 1], depth) * generator.uniform(0.7, 1.1, depth)),
+        branch=tuple(generator.normal(size=depth)),
+        variance=generator.uniform(0.2, 2.0, (depth, network.matrices)),
+        variance_over_fan_in=True,
+        **options,
+    )
+    if inputs == 3:
+        return Ensemble(network, scheme, three(int(network.state_widths[0])))
+    return Ensemble(network, scheme, Point() if inputs == 1 else Pair(cosine=-0.4))
+
+
+def small(block, activation, inputs, **options):
+    first = 4
+    given = {1: Point(), 2: Pair(cosine=0.3), 3: three(first)}[inputs]
+    return uneven(block, activation, inputs=given, **options)
+
+
+def draw(name, ensemble, fields=None, *, first=0, count=None, layers=None, seed=3):
+    sampler = SAMPLERS[name]
+    possible = applicable(ensemble)
+    if fields is None:
+        fields = frozenset(f for f in possible if sampler.refusal(ensemble, {f}) is None)
+    assert sampler.refusal(ensemble, frozenset(fields)) is None
+    depth = ensemble.network.depth
+    layers = np.arange(depth + 1) if layers is None else np.asarray(layers, np.int64)
+    key = rng.key(seed, ensemble.digest, name, sampler.version)
+    count = sampler.block if count is None else count
+    return sampler.sample(ensemble, frozenset(fields), layers, key, first, count)
+
+
+def assert_bits(found, expected):
+    assert found.keys() == expected.keys()
+    for name in expected:
+        assert found[name].tobytes() == expected[name].tobytes(), name
+
+
+# --------------------------------------------------------------------------- Euler
+
+
+def assert_euler(trace, tolerance):
+    """p_l . h_l is constant to ``tolerance`` of the largest |p_k| |h_k| on the way."""
+    log_size = trace["log_norm"] + trace["log_gradient"]
+    highest = log_size.max(axis=1, keepdims=True)
+    size = np.exp(log_size - np.where(np.isfinite(highest), highest, 0.0))
+    zero = size == 0  # a dead network: no direction, and the product is 0
+    assert (np.isnan(trace["alignment"]) <= zero).all()
+    product = np.where(zero, 0.0, trace["alignment"]) * size
+    error = np.abs(product - product[:, -1:])
+    assert error.max() < tolerance, (
+        f"p.h changes by {error.max():.2g} of |p||h| at layer {error.max(axis=(0, 2)).argmax()}"
+    )
+    assert np.abs(product).max() > 0, "nothing was tested: every product is 0"
+
+
+FIELDS = frozenset({"log_norm", "log_gradient", "alignment"})
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 3])
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("name", [CONDITIONAL, DENSE])
+@pytest.mark.parametrize("phi", ["relu", LEAKY, RANDOMISED, "linear"], ids=str)
+def test_gradient_times_state_is_constant(name, block, phi, inputs):
+    assert_euler(draw(name, small(block, phi, inputs), FIELDS, count=16), 1e-12)
+    assert_euler(draw(name, wide(block, phi, inputs), FIELDS, count=3), 1e-12)
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 3])
+@pytest.mark.parametrize("name", [CONDITIONAL, DENSE])
+def test_gradient_times_state_is_constant_under_centred_matrices(name, inputs):
+    """Scaled weight standardisation, where the branch reads the state in other units."""
+    network = Network(depth=12, width=9, block="preact", inner_layers=3, inner_width=5)
+    given = {1: Point(), 2: Pair(cosine=0.3), 3: three(9)}[inputs]
+    assert_euler(draw(name, Ensemble(network, NFResNet(), given), FIELDS, count=8), 1e-12)
+
+
+@pytest.mark.parametrize("law", ["uniform", "rademacher"])
+def test_gradient_times_state_is_constant_whatever_the_weights(law):
+    for inputs in (1, 3):
+        assert_euler(draw(DENSE, wide("inner", LEAKY, inputs, law=law), FIELDS, count=2), 1e-12)
+
+
+@pytest.mark.parametrize("phi", ["relu", LEAKY, "linear"], ids=str)
+@pytest.mark.parametrize("block", ["plain", "res3", "inner"])
+def test_gradient_times_state_is_constant_in_the_chain(block, phi):
+    """It carries the product by its scalars alone; in single precision."""
+    for ensemble in (small(block, phi, 1), wide(block, phi, 1)):
+        assert_euler(draw(CHAIN, ensemble, FIELDS), 1e-5)
+        if block != "plain":  # other coordinates, those of the displacement
+            assert_euler(draw(CHAIN, ensemble, FIELDS | {"log_displacement"}), 1e-5)
+
+
+@pytest.mark.parametrize("name", [CONDITIONAL, DENSE])
+def test_biases_break_the_constancy(name):
+    """The test above can fail: with biases the function is not homogeneous."""
+    trace = draw(name, small("res3", "relu", 1, bias_variance=0.3), FIELDS)
+    with pytest.raises(AssertionError, match="changes"):
+        assert_euler(trace, 1e-3)
+
+
+# ----------------------------------------------------- key and replica, nothing else
+
+EVERYWHERE = [
+    (CHAIN, "res3", "relu", 1),
+    (CHAIN, "inner", LEAKY, 1),
+    (CHAIN, "plain", "relu", 1),
+    (CONDITIONAL, "res3", "relu", 1),
+    (CONDITIONAL, "preact", RANDOMISED, 1),
+    (CONDITIONAL, "plain", "tanh", 1),
+    (CONDITIONAL, "res3", "relu", 2),
+    (CONDITIONAL, "preact", RANDOMISED, 2),
+    (CONDITIONAL, "inner", "erf", 2),
+    (CONDITIONAL, "res1", LEAKY, 3),
+    (CONDITIONAL, "plain", "gelu", 3),
+    (DENSE, "res3", "relu", 1),
+    (DENSE, "preact", RANDOMISED, 2),
+    (DENSE, "plain", "tanh", 3),
+]
+everywhere = pytest.mark.parametrize("name, block, phi, inputs", EVERYWHERE)
+
+
+@everywhere
+def test_a_replica_is_the_same_alone_and_in_company(name, block, phi, inputs):
+    ensemble = small(block, phi, inputs, bias_variance=0.2)
+    block_size = SAMPLERS[name].block
+    whole = draw(name, ensemble, first=block_size)
+    for count in (1, 5, block_size - 1):
+        part = draw(name, ensemble, first=block_size, count=count)
+        assert_bits(part, {f: x[:count] for f, x in whole.items()})
+    for r in (1, block_size // 2, block_size - 1):  # and from wherever one starts
+        alone = draw(name, ensemble, first=block_size + r, count=1)
+        assert_bits(alone, {f: x[r : r + 1] for f, x in whole.items()})
+
+
+@everywhere
+def test_replicas_keys_and_samplers_differ(name, block, phi, inputs):
+    ensemble = small(block, phi, inputs)
+    here = draw(name, ensemble, {"log_norm"}, layers=[4])["log_norm"]
+    there = draw(name, ensemble, {"log_norm"}, layers=[4], first=10 * len(here))["log_norm"]
+    other = draw(name, ensemble, {"log_norm"}, layers=[4], seed=4)["log_norm"]
+    alive = np.isfinite(here)
+    values = np.concatenate([x[np.isfinite(x)] for x in (here, there, other)])
+    assert alive.any() and len(np.unique(values)) == values.size
+
+
+@everywhere
+def test_a_forward_run_is_the_forward_part_of_a_full_run(name, block, phi, inputs):
+    ensemble = wide(block, phi, inputs, bias_variance=0.1)
+    whole = draw(name, ensemble, count=4)
+    forward = {f for f in whole if "gradient" not in f and f != "alignment"}
+    assert_bits(draw(name, ensemble, forward, count=4), {f: whole[f] for f in forward})
+
+
+@everywhere
+def test_recorded_layers_do_not_matter(name, block, phi, inputs):
+    ensemble = wide(block, phi, inputs, bias_variance=0.1)
+    whole = draw(name, ensemble, count=4)
+    layers = [0, 1, 17, 39]
+    some = draw(name, ensemble, count=4, layers=layers)
+    assert_bits(some, {f: x[:, layers] for f, x in whole.items()})
+
+
+@everywhere
+def test_memory_does_not_matter(name, block, phi, inputs, monkeypatch):
+    """States stored at every layer or so, or none but the first: the same bits."""
+    ensemble = wide(block, phi, inputs, depth=61, bias_variance=0.1)
+    segments = []
+    measure = numba_cpu._segment
+    monkeypatch.setattr(
+        numba_cpu, "_segment", lambda *a: segments.append(measure(*a)) or segments[-1]
+    )
+    whole = draw(name, ensemble, count=4)
+    monkeypatch.setattr(numba_cpu, "_TAPE_BYTES", 1)
+    assert_bits(draw(name, ensemble, count=4), whole)
+    assert segments[0] >= 61 > segments[1], segments
+
+
+# --------------------------------------------------------------------------- depth
+
+
+def growing(kind, depth, width):
+    """Without a branch scale (beta = 0), or with one that makes the norm shrink."""
+    if kind == "explodes":
+        return Ensemble(Network(depth=depth, width=width), Power(beta=0.0))
+    if kind == "decays":
+        scheme = GivenScheme(skip=0.1, branch=0.05, variance=1.0, variance_over_fan_in=True)
+        return Ensemble(Network(depth=depth, width=width), scheme)
+    variance = {"plain explodes": 20.0, "plain decays": 0.01}[kind]
+    scheme = GivenScheme(variance=variance, variance_over_fan_in=True)
+    phi = LeakyReLU(slope=0.2)  # a narrow net of ReLUs would die
+    return Ensemble(Network(depth=depth, width=width, block="plain", activation=phi), scheme)
+
+
+@pytest.mark.parametrize(
+    "name, depth, width", [(CHAIN, 100_000, 100), (CONDITIONAL, 20_000, 8), (DENSE, 20_000, 8)]
+)
+@pytest.mark.parametrize("kind", ["explodes", "decays", "plain explodes", "plain decays"])
+def test_no_depth_overflows(name, depth, width, kind):
+    """And a layer far down has the law of a first one: norms grow by independent factors.
+
+    Seen: 5% of the mean growth, where the norm ends at e^2000 or more, or one over that.
+    """
+    fields = {"log_norm", "log_gradient"}
+    deep = draw(name, growing(kind, depth, width), fields, count=2, layers=[0, depth])
+    shallow = draw(name, growing(kind, 20, width), {"log_norm"}, layers=[0, 10, 20])
+    growth = np.diff(shallow["log_norm"][..., 0]).ravel() / 10
+    assert abs(deep["log_norm"]).max() > 2000
+    se = growth.std() * np.sqrt(1 / len(growth) + 10 / (2 * depth))
+    found = deep["log_norm"][:, -1].mean() / depth / growth.mean()
+    assert_agrees(found, 1.0, se / abs(growth.mean()), resolution=0.2)
+    assert np.isfinite(deep["log_gradient"]).all() and abs(deep["log_gradient"]).max() > 2000
+
+
+# --------------------------------------------------------------------- homogeneity
+
+
+def scaled(ensemble, factor):
+    vectors = np.array(ensemble.inputs.vectors)
+    return Ensemble(ensemble.network, ensemble.scheme, Given(factor * vectors))
+
+
+def with_given(block, phi, inputs):
+    shape = uneven(block, phi)
+    vectors = np.random.default_rng(11).normal(size=(inputs, 4))
+    return Ensemble(shape.network, shape.scheme, Given(vectors))
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3, 2.0**-30, 2.0**30])
+@pytest.mark.parametrize(
+    "name, block, phi, inputs",
+    [case for case in EVERYWHERE if case[2] not in ("tanh", "erf", "gelu")],
+)
+def test_units_do_not_matter(name, block, phi, inputs, factor):
+    """Homogeneous: inputs in other units give the same ratios, and the same units are on.
+
+    To rounding; to the bit where the units are a power of 2.
+    """
+    ensemble = with_given(block, phi, inputs)
+    fields = applicable(ensemble)
+    if name == CHAIN:
+        fields = frozenset(f for f in fields if SAMPLERS[name].refusal(ensemble, {f}) is None)
+    sampler = SAMPLERS[name]
+    key = rng.key(5, "one label, since the digests differ", name, sampler.version)
+    layers = np.arange(5)
+    one, other = (
+        sampler.sample(law, fields, layers, key, 0, sampler.block)
+        for law in (ensemble, scaled(ensemble, factor))
+    )
+    if np.log2(factor) % 1 == 0:
+        assert_bits(other, one)
+        return
+    for field in fields:
+        np.testing.assert_allclose(other[field], one[field], rtol=1e-11, atol=1e-11, err_msg=field)
+    assert_bits({"activity": other["activity"]}, {"activity": one["activity"]})
