@@ -203,7 +203,7 @@ def test_normals_have_the_normal_law(many_normals):
 
 
 def test_normals_have_the_moments_of_the_normal_law(many_normals):
-    """To the eighth. Seen: 0.0036 deviations of a power, so 0.5% of the fourth, 5% of the eighth."""
+    """To the eighth. Seen: 0.0036 deviations of a power: 0.5% of the fourth, 5% of the eighth."""
     moments = [0 if k % 2 else math.prod(range(k - 1, 0, -2)) for k in range(17)]
     assert_moments(many_normals, moments, resolution=0.0036)
 

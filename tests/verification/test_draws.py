@@ -25,7 +25,7 @@ def test_normals_have_the_normal_law(many):
 
 
 def test_normals_have_the_moments_of_the_normal_law(many):
-    """To the eighth. Seen: 0.0012 deviations of a power, so 0.2% of the fourth, 2% of the eighth."""
+    """To the eighth. Seen: 0.0012 deviations of a power: 0.2% of the fourth, 2% of the eighth."""
     moments = [0 if k % 2 else math.prod(range(k - 1, 0, -2)) for k in range(17)]
     assert_moments(many, moments, resolution=0.0012)
 
