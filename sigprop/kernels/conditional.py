@@ -81,7 +81,9 @@ def _layer_one(
         if j == m - 1 and trunk:
             break
         if random_slopes:
-            passes.draw_slopes(key, slope, layer, replica, which, n, scratch, slopes)
+            passes.draw_slopes(
+                key, slope, layer, replica, which, n, scratch, slopes[which * longest :]
+            )
         square, count = act.apply(
             activation, slope[0], up, down, slopes, which * longest, r, z, offset, n,
             hidden, (j + 1) * longest,
@@ -297,7 +299,7 @@ def sample_one(
         passes.draw_inputs(
             frame, given, random_input, key, replica, d, scratch, raw, basis, factor, longest, start
         )
-        passes.measure_inputs(start, 1, longest, d, start_norm, start_distance)
+        origin = passes.measure_inputs(start, 1, longest, d, start_norm, start_distance)
         trail[:d] = start[:d]
         shift = 0
         size = vectors.square_sum(start, 0, d)
@@ -360,7 +362,7 @@ def sample_one(
                 if advance:
                     trail_shift[local] = shift
                     trail_size[local] = size
-                here = trail_shift[local]
+                here = trail_shift[local] + origin
                 size = trail_size[local]
                 moved, dead = _layer_one(
                     activation, slope, scaled, random_slopes, pre, trunk, centred, table, layer,
@@ -691,7 +693,7 @@ def sample_many(
             frame, given, random_input, key, replica, d, scratch, raw, gradient_basis,
             gradient_factor, longest, start,
         )  # fmt: skip
-        passes.measure_inputs(start, count, longest, d, start_norm, start_distance)
+        origin = passes.measure_inputs(start, count, longest, d, start_norm, start_distance)
         h[:] = start
         shift = 0
         dead_so_far[:] = 0.0
@@ -748,7 +750,7 @@ def sample_many(
                 if advance:
                     trail[h_at : h_at + plane] = h
                     trail_shift[local] = shift
-                here = shift if advance else trail_shift[local]
+                here = origin + (shift if advance else trail_shift[local])
                 source, source_at = h, 0
                 if not advance:
                     source, source_at = trail, h_at

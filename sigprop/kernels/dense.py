@@ -139,7 +139,7 @@ def sample(
         passes.draw_inputs(
             frame, given, random_input, key, replica, d, scratch, raw, basis, factor, longest, start
         )
-        passes.measure_inputs(start, count, longest, d, start_norm, start_distance)
+        origin = passes.measure_inputs(start, count, longest, d, start_norm, start_distance)
         h[:] = start
         shift = 0
         dead_so_far[:] = 0.0
@@ -164,8 +164,8 @@ def sample(
                 local = layer - begin
                 trail[local * plane : (local + 1) * plane] = h
                 trail_shift[local] = shift
-                up, down = act.units(scaled, shift)
-                unit = passes.inverse_power(shift)
+                up, down = act.units(scaled, shift + origin)
+                unit = passes.inverse_power(shift + origin)
                 units = 0
                 for k in range(count):
                     row = k * longest
@@ -268,7 +268,7 @@ def sample(
                     )  # fmt: skip
             for layer in range(end - 1, begin - 1, -1):
                 local = layer - begin
-                up, _ = act.units(scaled, trail_shift[local])
+                up, _ = act.units(scaled, trail_shift[local] + origin)
                 a = table[layer, 1]
                 n = widths[layer]
                 size = 0.0

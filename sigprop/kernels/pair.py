@@ -509,7 +509,7 @@ def sample(
         passes.draw_inputs(
             frame, given, random_input, key, replica, d, scratch, raw, basis, factor, longest, start
         )
-        passes.measure_inputs(start, 2, longest, d, start_norm, start_distance)
+        origin = passes.measure_inputs(start, 2, longest, d, start_norm, start_distance)
         for i in range(plane):
             trail[i] = start[i]
         shift = 0
@@ -589,7 +589,7 @@ def sample(
                 _layer(
                     activation, slope, scaled, random_slopes, pre, trunk, centred, table, layer,
                     fan_in, fan_out, key, replica, scratch, slopes, longest, tape, z_at,
-                    trail_shift[local], trail, here, here + plane, gram, hidden, radius, 0,
+                    trail_shift[local] + origin, trail, here, here + plane, gram, hidden, radius, 0,
                     advance, units_on, dead_so_far,
                 )  # fmt: skip
                 if advance:
@@ -611,8 +611,8 @@ def sample(
                 _back(
                     activation, slope, scaled, pre, trunk, centred, biased, table, layer, fan_in,
                     fan_out, slopes, longest, tape, z_at, zeta,
-                    backward_offset[layer] - backward_offset[low], trail_shift[local], trail, here,
-                    hidden, radius, 0, work, p, p_gram,
+                    backward_offset[layer] - backward_offset[low], trail_shift[local] + origin,
+                    trail, here, hidden, radius, 0, work, p, p_gram,
                 )  # fmt: skip
                 n = widths[layer]
                 lifted = passes.rescale(

@@ -29,8 +29,8 @@ _LOG_2 = math.log(2.0)
 
 @nb.njit(nogil=True, cache=True, error_model="numpy")
 def inverse_power(shift):
-    """2^-shift, or 0 where that is below the smallest double."""
-    return math.ldexp(1.0, -shift) if -1000 < shift < 1070 else (0.0 if shift > 0 else math.inf)
+    """2^-shift, the unit of a bias; finite, so that no bias (0) stays none at any depth."""
+    return math.ldexp(1.0, min(-shift, 1000))
 
 
 @nb.njit(nogil=True, cache=True, error_model="numpy")
@@ -119,13 +119,25 @@ def _along(x, x_at, f, y, y_at, g, n):
 
 @nb.njit(nogil=True, cache=True, error_model="numpy")
 def measure_inputs(start, count, stride, n, norms, distances):
-    """Norms of the inputs and distances of their pairs."""
+    """Bring the inputs to a norm about 1 by a power of two, and measure them there.
+
+    Fills their norms and the distances of their pairs, in these units; returns the exponent.
+    """
+    largest = 0.0
+    for k in range(count):
+        for i in range(n):
+            largest = max(largest, abs(start[k * stride + i]))
+    origin = math.frexp(largest)[1]
+    for k in range(count):
+        for i in range(n):
+            start[k * stride + i] = math.ldexp(start[k * stride + i], -origin)
     pair = 0
     for k in range(count):
         norms[k] = math.sqrt(vectors.square_sum(start, k * stride, n))
         for other in range(k + 1, count):
             distances[pair] = _distance(start, k * stride, 1.0, start, other * stride, 1.0, n)
             pair += 1
+    return origin
 
 
 @nb.njit(nogil=True, cache=True, error_model="numpy")
