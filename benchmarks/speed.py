@@ -95,7 +95,7 @@ class Job:
         return (once + each * (NETWORKS - few)) / NETWORKS
 
 
-@nb.njit(nogil=True)
+@nb.njit(nogil=True, cache=True)
 def _draw(key, times, scratch, out):  # type: ignore[no-untyped-def]
     for layer in range(times):
         philox.normals(key, layer, 0, philox.FORWARD, GROUP, scratch, out)
@@ -179,7 +179,9 @@ def print_table(lines: Sequence[Line]) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
     for row in rows:
         right = {1, 3, 4}
-        cells = (x.rjust(w) if i in right else x.ljust(w) for i, (x, w) in enumerate(zip(row, widths)))
+        cells = (
+            x.rjust(w) if i in right else x.ljust(w) for i, (x, w) in enumerate(zip(row, widths))
+        )
         print("  ".join(cells).rstrip())
 
 
@@ -199,12 +201,16 @@ def measure_speed(depth: int, seconds: float, rounds: int, baseline: int) -> lis
         **{name: lambda j=job, n=sizes[name]: j.seconds(n) for name, job in jobs.items()},
         "normal": lambda: draw_seconds(draws),
     }
-    seen = {name: np.array([]) for name in work}
+    seen = {name: np.array([]) for name in (*work, "cores")}
     for done in range(rounds):
         if sys.stderr.isatty():
             print(f"round {done + 1} of {rounds}", file=sys.stderr)
         for name, once in work.items():
+            spent, start = time.process_time(), time.perf_counter()
             seen[name] = np.append(seen[name], once())
+            if name == "conditional":
+                had = (time.process_time() - spent) / (time.perf_counter() - start)
+                seen["cores"] = np.append(seen["cores"], had)
     return _lines(seen, sizes, depth, baseline)
 
 
@@ -233,13 +239,15 @@ def _lines(
         "normal": 1e9 * seen["normal"],
     }
     ratio = middle(nanoseconds["conditional"] / nanoseconds["normal"])
+    unit = "ns x worker a normal"
     return [
         *lines,
         Line("chain, a layer", middle(nanoseconds["chain"]), "ns x worker"),
-        Line("drawing alone (floor)", middle(nanoseconds["normal"]), "ns x worker a normal", 1.8),
-        Line("conditional, everything included", middle(nanoseconds["conditional"]), "ns x worker a normal"),
+        Line("drawing alone (floor)", middle(nanoseconds["normal"]), unit, 1.8),
+        Line("conditional, all of it", middle(nanoseconds["conditional"]), unit),
         Line("conditional against the floor", ratio, "x time", 1.5),
-    ]  # fmt: skip
+        Line("processors had while drawing", middle(seen["cores"]), f"of {WORKERS}"),
+    ]
 
 
 def measure_start(depth: int, rounds: int, cold: bool) -> list[Line]:
@@ -292,8 +300,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     depth = 100 if given.quick else 1000
     print(machine())
     print(
-        f"{NETWORKS} networks, res3, ReLU, width {WIDTH}, depth {depth}, forward and backward, norm "
-        "and gradient observed; medians of interleaved rounds, each of fewer networks\n"
+        f"{NETWORKS} networks, res3, ReLU, width {WIDTH}, depth {depth}, forward and backward,\n"
+        "norm and gradient observed; medians of interleaved rounds, each of fewer networks\n"
     )
     if given.quick:
         lines = measure_speed(depth, seconds=0.01, rounds=1, baseline=1)

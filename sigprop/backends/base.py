@@ -75,10 +75,14 @@ def applicable(ensemble: Ensemble) -> frozenset[str]:
     """Every field that has a meaning for ``ensemble``, whichever sampler gives it.
 
     A plain net has no displacement, since its layers live in unrelated spaces; one input
-    has no pairs; an activation without a derivative has no gradient.
+    has no pairs; an activation without a derivative has no gradient; a branch of one matrix
+    off the trunk has no activation at all.
     """
-    fields = {"log_norm", "activity", "dead"}
-    trunk = ensemble.network.form.trunk
+    fields = {"log_norm"}
+    form = ensemble.network.form
+    trunk = form.trunk
+    if form.pre or not trunk or ensemble.network.matrices > 1:
+        fields |= {"activity", "dead"}
     if trunk:
         fields.add("log_displacement")
     if getattr(ensemble.network.phi, "differentiable", True):

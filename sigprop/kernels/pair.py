@@ -11,8 +11,8 @@ and going back the orthonormal basis is written in the inputs themselves, so tha
     g_k = s (draws mixed to the Gram of the gradients + a combination of x_1 and x_2)
 
 takes one sweep for its products and one to be formed, sent through the activation and
-multiplied with what the next matrix needs. Two inputs whose angle is below 3e-7 are taken
-as parallel: their Gram matrix no longer tells.
+multiplied with what the next matrix needs. Where the inputs are nearly parallel r_22 is
+measured instead of subtracted; below an angle of 1e-10 they count as parallel.
 """
 
 import math
@@ -28,7 +28,8 @@ from sigprop.kernels.borrow import borrow, hold
 __all__ = ["sample"]
 
 _LOOSE = {"reassoc", "contract"}
-_PARALLEL = 1e-13
+# Squared sines below which r_22 is zero for gradients, is measured for states, is zero.
+_SAME, _CLOSE, _PARALLEL = 1e-13, 1e-4, 1e-20
 
 
 @nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
@@ -37,7 +38,18 @@ def _factor(a, b, c):
     first = math.sqrt(a)
     across = b / first if first > 0.0 else 0.0
     left = c - across * across
-    return first, across, math.sqrt(left) if left > _PARALLEL * c else 0.0
+    return first, across, math.sqrt(left) if left > _SAME * c else 0.0
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+def _apart(x, x_at, x_next, ratio, n):
+    """|x_2 - ratio x_1|^2."""
+    one, two = x[x_at : x_at + n], x[x_next : x_next + n]
+    total = 0.0
+    for i in range(n):
+        v = two[i] - ratio * one[i]
+        total += v * v
+    return total
 
 
 @nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
@@ -314,6 +326,11 @@ def _layer(
         bias = table[layer, 3 + m + j] * unit
         bias *= bias
         p, q, r = _factor(s2 * a + bias, s2 * b + bias, s2 * c + bias)
+        if p > 0.0 and r * r < _CLOSE * (s2 * c + bias):
+            ratio = q / p
+            left = s2 * _apart(hidden, at, at + longest, ratio, n_in)
+            left += bias * (1.0 - ratio) * (1.0 - ratio)
+            r = math.sqrt(left) if left > _PARALLEL * (s2 * c + bias) else 0.0
         radius[radius_at + 3 * j] = p
         radius[radius_at + 3 * j + 1] = q
         radius[radius_at + 3 * j + 2] = r
