@@ -92,10 +92,18 @@ def _rows(layer: int, first: int, slots: int) -> np.ndarray:
     return word
 
 
-def chi_squares(degrees: float | np.ndarray, count: int, *, first: int = 0) -> np.ndarray:
+def chi_squares(
+    degrees: float | np.ndarray,
+    count: int,
+    *,
+    first: int = 0,
+    purpose: int = philox.FORWARD,
+    slot: int = 3,
+) -> np.ndarray:
     """Chi-squares of lanes ``first ..`` at one layer after another, (layers, LANES).
 
     A number takes the kernel for one number of degrees, an array (LANES,) that for many.
+    First attempts do not depend on ``purpose`` and ``slot``, further ones do.
     """
     same = np.ndim(degrees) == 0
     kernel = lanes.chi_square_same if same else lanes.chi_square
@@ -105,9 +113,7 @@ def chi_squares(degrees: float | np.ndarray, count: int, *, first: int = 0) -> n
     for layer in range(len(found)):
         word = _rows(layer, first, 1)
         lanes.normals(1, word, z)
-        kernel(
-            argument, z[0], word[2], KEY, layer, np.uint64(first), philox.FORWARD, 3, found[layer]
-        )
+        kernel(argument, z[0], word[2], KEY, layer, np.uint64(first), purpose, slot, found[layer])
     return found
 
 

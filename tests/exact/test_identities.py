@@ -221,6 +221,22 @@ def test_memory_does_not_matter(name, block, phi, inputs, monkeypatch):
     assert segments[0] >= 61 > segments[1], segments
 
 
+@pytest.mark.parametrize(
+    "name, inputs", [(CONDITIONAL, 1), (CONDITIONAL, 2), (CONDITIONAL, 3), (DENSE, 2)]
+)
+def test_memory_does_not_matter_where_units_change(name, inputs, monkeypatch):
+    """A state that grows a million times and shrinks again is stored with its unit."""
+    depth = 80
+    skip = np.where(np.arange(depth) % 40 < 20, 2.5, 0.4)
+    scheme = GivenScheme(skip=skip, variance=1.5, variance_over_fan_in=True, bias_variance=0.5)
+    network = Network(depth=depth, width=6, activation="tanh")
+    ensemble = Ensemble(network, scheme, {1: Point(), 2: Pair(), 3: three(6)}[inputs])
+    whole = draw(name, ensemble, count=2)
+    assert np.ptp(whole["log_norm"]) > np.log(2.0**22), "no unit changed"
+    monkeypatch.setattr(numba_cpu, "_TAPE_BYTES", 1)
+    assert_bits(draw(name, ensemble, count=2), whole)
+
+
 # --------------------------------------------------------------------------- depth
 
 

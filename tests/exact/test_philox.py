@@ -265,6 +265,23 @@ def test_a_chi_square_belongs_to_its_replica(degrees):
         assert (here[:, 40:] == there[:, :-40]).all()
 
 
+@pytest.mark.parametrize("each", [False, True], ids=["same", "each"])
+def test_further_attempts_have_addresses_of_their_own(each):
+    """After a refusal (2% at two degrees) no two lanes, slots or purposes share a draw."""
+    degrees = np.full(lanes.LANES, 2) if each else 2
+    here = chi_squares(degrees, 100_000)
+    others = [
+        chi_squares(degrees, 100_000, **change)
+        for change in ({"slot": 4}, {"purpose": philox.BACKWARD})
+    ]
+    refused = here != others[0]
+    assert 0.01 < refused.mean() < 0.05
+    assert (refused == (here != others[1])).all()
+    values = np.concatenate([x[refused] for x in (here, *others)])
+    # Single-precision numbers coincide by chance, too: one in a few hundred of these.
+    assert len(np.unique(values)) > 0.98 * values.size
+
+
 def test_one_kernel_for_equal_lanes_is_the_other():
     """Two ways to one law from the same words: equal to rounding of single precision."""
     for degrees in (1, 2, 3, 5, 50, 100_000):
