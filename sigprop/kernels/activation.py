@@ -30,7 +30,7 @@ def units(activation_is_scaled, shift):
     """(up, down) of a state carried in units of 2^shift."""
     if not activation_is_scaled:
         return 1.0, 1.0
-    return math.ldexp(1.0, min(shift, 1000)), math.ldexp(1.0, max(-shift, -1070))
+    return math.ldexp(1.0, int(min(shift, 1000))), math.ldexp(1.0, int(max(-shift, -1070)))
 
 
 @nb.njit(nogil=True, cache=True, error_model="numpy")

@@ -376,7 +376,7 @@ def sample_one(
                         trail, h_at + longest, 1, longest, n, shift, math.sqrt(size)
                     )
                     if lifted != shift:
-                        size = math.ldexp(size, -2 * (lifted - shift))
+                        size = math.ldexp(size, int(-2 * (lifted - shift)))
                         shift = lifted
                     if ahead:
                         one_dead[0] += dead
@@ -395,7 +395,7 @@ def sample_one(
                 )  # fmt: skip
                 lifted = passes.rescale(p, 0, 1, longest, n, p_shift, math.sqrt(p_size))
                 if lifted != p_shift:
-                    p_size = math.ldexp(p_size, -2 * (lifted - p_shift))
+                    p_size = math.ldexp(p_size, int(-2 * (lifted - p_shift)))
                     p_shift = lifted
                 if slots[layer] >= 0:
                     passes.record_gradient(

@@ -616,7 +616,7 @@ def sample(
                     )  # fmt: skip
                     if lifted != shift:
                         for i in range(3):
-                            gram[i] = math.ldexp(gram[i], -2 * (lifted - shift))
+                            gram[i] = math.ldexp(gram[i], int(-2 * (lifted - shift)))
                         shift = lifted
                     if ahead and slots[layer + 1] >= 0:
                         passes.record_state(
@@ -637,7 +637,7 @@ def sample(
                 )
                 if lifted != p_shift:
                     for i in range(3):
-                        p_gram[i] = math.ldexp(p_gram[i], -2 * (lifted - p_shift))
+                        p_gram[i] = math.ldexp(p_gram[i], int(-2 * (lifted - p_shift)))
                     p_shift = lifted
                 if slots[layer] >= 0:
                     passes.record_gradient(

@@ -30,7 +30,7 @@ _LOG_2 = math.log(2.0)
 @nb.njit(nogil=True, cache=True, error_model="numpy")
 def inverse_power(shift):
     """2^-shift, the unit of a bias; finite, so that no bias (0) stays none at any depth."""
-    return math.ldexp(1.0, min(-shift, 1000))
+    return math.ldexp(1.0, int(min(-shift, 1000)))
 
 
 @nb.njit(nogil=True, cache=True, error_model="numpy")
@@ -49,7 +49,7 @@ def rescale(rows, rows_at, count, stride, n, shift, size):
     if size == 0.0 or not size < math.inf or _SMALL < size < _LARGE:
         return shift
     exponent = math.frexp(size)[1]
-    factor = math.ldexp(1.0, -exponent)
+    factor = math.ldexp(1.0, int(-exponent))
     for k in range(count):
         for i in range(n):
             rows[rows_at + k * stride + i] *= factor
@@ -130,7 +130,7 @@ def measure_inputs(start, count, stride, n, norms, distances):
     origin = math.frexp(largest)[1]
     for k in range(count):
         for i in range(n):
-            start[k * stride + i] = math.ldexp(start[k * stride + i], -origin)
+            start[k * stride + i] = math.ldexp(start[k * stride + i], int(-origin))
     pair = 0
     for k in range(count):
         norms[k] = math.sqrt(vectors.square_sum(start, k * stride, n))
@@ -152,7 +152,7 @@ def _compare(x, x_at, shift, y, y_at, y_norm, n, displaced):
         return log_norm, 0.0
     # Units in which neither of the two overflows.
     lift = max(shift, 0)
-    f, g = math.ldexp(1.0, max(shift - lift, -1070)), math.ldexp(1.0, max(-lift, -1070))
+    f, g = math.ldexp(1.0, int(max(shift - lift, -1070))), math.ldexp(1.0, int(max(-lift, -1070)))
     far = _distance(x, x_at, f, y, y_at, g, n)
     if far == 0.0:
         return 0.0, -math.inf
