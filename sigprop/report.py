@@ -184,7 +184,10 @@ def _columns(picked: xr.Dataset, depth: int) -> tuple[list[list[str]], list[str]
         cells = [scientific(log, mark=mark) for log, mark in zip(logs, marks, strict=True)]
         columns.append([f"E|h|^{order:g}", *cells])
         if "~" in marks:
-            notes.append("~: carried by fewer than 100 effective replicas, do not rely on it.")
+            notes.append(
+                "~: carried by fewer than 100 effective replicas, or without a sound error: "
+                "do not rely on it."
+            )
     pairs("log|h|", "log_norm_mean")
     if "log_norm_variance" in picked:
         spread = np.sqrt(np.maximum(picked.log_norm_variance.values, 0))

@@ -126,7 +126,8 @@ def _clause(what: str, change: _Change, result: xr.Dataset) -> str:
         if change.exponential:
             said = f"{what} {verb} like e^{change.mean / change.layers:.3g} per layer ({total})"
         else:
-            said = f"{what} {verb}, though not at one rate ({total})"
+            rate = ", though not at one rate" if result.sizes["layer"] > 2 else ""
+            said = f"{what} {verb}{rate} ({total})"
     if change.spread > 0.5:
         said += f", and networks differ around it by a factor e^{change.spread:.2g}"
     return said
@@ -240,11 +241,18 @@ def _warnings(result: xr.Dataset) -> list[str]:
         poor = [float(s) for s in result.order.values if not bool(good.sel(order=s).all())]
         if poor:
             ess = float(result[f"{name}_moment_ess"].isel(layer=end).sel(order=poor[0]).min())
-            said.append(
-                f"Warning: E|{symbol}|^{poor[0]:g} rests on {ess:.3g} effective replicas of "
-                f"{result.attrs['replicas']}, too few to be believed; the statistics of "
-                f"log|{symbol}| are sound."
-            )
+            replicas = int(result.attrs["replicas"])
+            moment = f"E|{symbol}|^{poor[0]:g}"
+            if replicas < 100:
+                reason = f"rests on {replicas} replicas; give --replicas 100 or more to judge it."
+            elif ess >= 100:
+                reason = "has an error bar that the weights' heavy tails make unreliable."
+            else:
+                reason = (
+                    f"rests on {ess:.3g} effective replicas of {replicas}, too few to be "
+                    f"believed; the statistics of log|{symbol}| are sound."
+                )
+            said.append(f"Warning: {moment} {reason}")
     limit = _moments(result)
     return [*said, *([limit] if limit else [])]
 

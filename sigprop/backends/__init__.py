@@ -16,6 +16,8 @@ reference   O(width^2), NumPy      the definition, written to be read
 from __future__ import annotations
 
 from sigprop.backends.base import Sampler, applicable
+from sigprop.backends.numba_cpu import Chain, Conditional, Dense
+from sigprop.backends.reference import Reference
 from sigprop.errors import Unsupported
 from sigprop.registry import Registry
 from sigprop.spec import Ensemble
@@ -27,13 +29,8 @@ samplers: Registry[type[Sampler]] = Registry("sampler")
 _PREFERENCE = ("chain", "conditional", "dense")
 
 
-def _fill() -> None:
-    if not len(samplers):
-        from sigprop.backends.numba_cpu import Chain, Conditional, Dense
-        from sigprop.backends.reference import Reference
-
-        for sampler in (Chain, Conditional, Dense, Reference):
-            samplers.register(sampler.name)(sampler)
+for _sampler in (Chain, Conditional, Dense, Reference):
+    samplers.register(_sampler.name)(_sampler)
 
 
 def choose(name: str, ensemble: Ensemble, fields: frozenset[str]) -> Sampler:
@@ -46,7 +43,6 @@ def choose(name: str, ensemble: Ensemble, fields: frozenset[str]) -> Sampler:
     Unsupported
         If it cannot give ``fields`` for ``ensemble``; the message says what can.
     """
-    _fill()
     refusals = []
     for candidate in _PREFERENCE if name == "auto" else (name,):
         sampler = samplers[candidate]()

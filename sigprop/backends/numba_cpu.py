@@ -14,6 +14,7 @@ import numpy as np
 
 from sigprop.activations._codes import USER
 from sigprop.backends.base import Sampler, applicable
+from sigprop.errors import SpecError
 from sigprop.spec import Activation, Ensemble
 
 __all__ = ["Chain", "Conditional", "Dense"]
@@ -34,9 +35,26 @@ def _compiled(phi: Activation) -> Any:
     import numba as nb
 
     function: Any = phi
-    value = nb.njit(nogil=True)(function.function)
+    value = _scalar(nb, phi.kind, function.function)
     derivative = function.derivative_function
-    return (value, nb.njit(nogil=True)(derivative) if derivative is not None else value)
+    slope = value if derivative is None else _scalar(nb, phi.kind, derivative)
+    # The leading 0 keeps Numba from making one anonymous function type of the two.
+    return (0, value, slope)
+
+
+def _scalar(numba: Any, name: str, function: Any) -> Any:
+    """Compile a user's function of one number now, so that a failure is told plainly."""
+    compiled = numba.njit(nogil=True)(function)
+    try:
+        compiled.compile("float64(float64)")
+    except numba.core.errors.NumbaError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise SpecError(
+            f"activation {name!r} cannot be compiled by Numba, so no kernel can call it: "
+            f"{lines[1] if len(lines) > 1 else lines[0]} Write it for one float with `math` or "
+            "NumPy functions only."
+        ) from error
+    return compiled
 
 
 def _uncached(kernel: Any, activation: Any) -> Any:

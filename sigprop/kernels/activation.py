@@ -1,7 +1,7 @@
 """Activations inside kernels: by integer code, or a compiled function of the user.
 
 The argument ``activation`` is either a code of `sigprop.activations._codes`, so that the
-kernel is cached on disk, or a pair of compiled scalar functions (phi, phi'), for which the
+kernel is cached on disk, or a tuple (0, phi, phi') of compiled scalar functions, for which the
 kernel is compiled once a process. States are carried in units of ``up``, a power of two:
 what is applied is ``phi_up(u) = phi(up u) / up``, whose derivative is phi'(up u). For a
 positively homogeneous activation up is 1 and nothing is lost; for the others no state
@@ -77,26 +77,26 @@ def _builtin_slope(code, v):
 
 def value_of(activation, v):
     """phi(v) of a smooth activation, built in or the user's."""
-    return _builtin(activation, v) if isinstance(activation, int) else activation[0](v)
+    return _builtin(activation, v) if isinstance(activation, int) else activation[1](v)
 
 
 @overload(value_of)
 def _value_compiled(activation, v):
     if isinstance(activation, types.Integer):
         return lambda activation, v: _builtin(activation, v)
-    return lambda activation, v: activation[0](v)
+    return lambda activation, v: activation[1](v)
 
 
 def slope_of(activation, v):
     """phi'(v) of a smooth activation, built in or the user's."""
-    return _builtin_slope(activation, v) if isinstance(activation, int) else activation[1](v)
+    return _builtin_slope(activation, v) if isinstance(activation, int) else activation[2](v)
 
 
 @overload(slope_of)
 def _slope_compiled(activation, v):
     if isinstance(activation, types.Integer):
         return lambda activation, v: _builtin_slope(activation, v)
-    return lambda activation, v: activation[1](v)
+    return lambda activation, v: activation[2](v)
 
 
 def code_of(activation):

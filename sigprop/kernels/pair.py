@@ -292,6 +292,7 @@ def _layer(
     """
     m = (table.shape[1] - 3) // 2
     plane = 2 * longest
+    zero = np.int64(0)  # see `sample`
     up, down = act.units(scaled, shift)
     unit = passes.inverse_power(shift)
     d = fan_in[layer, 0]
@@ -302,16 +303,16 @@ def _layer(
     silent, quiet = False, False
     if pre:
         if random_slopes:
-            passes.draw_slopes(key, slope, layer, replica, 0, d, scratch, slopes)
+            passes.draw_slopes(key, slope, layer, replica, zero, d, scratch, slopes)
         a, b, c, on, also = _activate(
-            activation, slope[0], up, down, slopes, 0, f, 0.0, f, trail, here, here + longest, d,
-            hidden, 0, longest,
+            activation, slope[0], up, down, slopes, zero, f, 0.0, f, trail, here, here + longest, d,
+            hidden, zero, longest,
         )  # fmt: skip
         which = 1
         units = d
         silent, quiet = a == 0.0, c == 0.0
     else:
-        vectors.copy(hidden, 0, f, trail, here, d)
+        vectors.copy(hidden, zero, f, trail, here, d)
         vectors.copy(hidden, longest, f, trail, here + longest, d)
         a, b, c = f * f * gram[0], f * f * gram[1], f * f * gram[2]
     offset = z_at
@@ -384,12 +385,13 @@ def _back(
     """One layer back: ``p`` becomes the gradients at the layer's inputs, ``gram`` theirs."""
     m = (table.shape[1] - 3) // 2
     plane = 2 * longest
+    zero = np.int64(0)  # see `sample`
     a = table[layer, 1]
     d = fan_in[layer, 0]
     if trunk and (a == 0.0 or table[layer, 3 + m - 1] == 0.0):
         c = table[layer, 0]
         if c != 1.0:
-            vectors.scale(c, p, 0, plane)
+            vectors.scale(c, p, zero, plane)
             gram[0], gram[1], gram[2] = c * c * gram[0], c * c * gram[1], c * c * gram[2]
         return
     up, _ = act.units(scaled, shift)
@@ -400,19 +402,19 @@ def _back(
     n = fan_out[layer, m - 1]
     f = table[layer, 2]
     # Gradients at the outputs of matrix j stand in two rows of work from q on.
-    q = 0
+    q = zero
     if trunk:
         g11, g12, g22 = gram[0], gram[1], gram[2]
-        seen = _products(z, start, start + n, p, 0, longest, n)
+        seen = _products(z, start, start + n, p, zero, longest, n)
     else:
-        vectors.copy(work, 0, a, p, 0, n)
+        vectors.copy(work, zero, a, p, zero, n)
         vectors.copy(work, longest, a, p, longest, n)
         at = radius_at + 3 * (m - 1)
         g11, g12, g22 = _through(
             activation, slope[0], up, slopes, (m - 1) * longest, radius[at], radius[at + 1],
-            radius[at + 2], z, start, start + n, work, 0, longest, n,
+            radius[at + 2], z, start, start + n, work, zero, longest, n,
         )  # fmt: skip
-        seen = _products(z, start, start + n, work, 0, longest, n)
+        seen = _products(z, start, start + n, work, zero, longest, n)
     draws = zeta_at
     for j in range(m - 1, -1, -1):
         n = fan_in[layer, j]
@@ -429,7 +431,7 @@ def _back(
         if j == 0 and not pre and not centred and trunk:
             k = a * f
             gram[0], gram[1], gram[2] = _combine(
-                table[layer, 0], p, 0, longest, zeta, draws, draws + length, hidden, at,
+                table[layer, 0], p, zero, longest, zeta, draws, draws + length, hidden, at,
                 at + longest, n,
                 (
                     k * weight[0], k * weight[1], k * weight[2], k * weight[3], k * weight[4],
@@ -458,14 +460,14 @@ def _back(
             seen = _products(z, start, start + below, work, q, q + longest, n)
         elif pre:
             _through(
-                activation, slope[0], up, slopes, 0, f, 0.0, f, trail, here, here + longest, work,
-                q, q + longest, n,
+                activation, slope[0], up, slopes, zero, f, 0.0, f, trail, here, here + longest,
+                work, q, q + longest, n,
             )  # fmt: skip
     c = table[layer, 0] if trunk else 0.0
     k = a * f if trunk else f
-    vectors.advance(c, p, 0, k, work, q, d)
+    vectors.advance(c, p, zero, k, work, q, d)
     vectors.advance(c, p, longest, k, work, q + longest, d)
-    gram[0], gram[1], gram[2] = _gram(p, 0, longest, d)
+    gram[0], gram[1], gram[2] = _gram(p, zero, longest, d)
 
 
 @nb.njit(nogil=True, cache=True, error_model="numpy")
@@ -478,6 +480,8 @@ def sample(
     forward_offset, backward_offset, group, segment, stride, stride_back = plan
     gradient_wanted, displaced = wanted
     depth, m = table.shape[0], (table.shape[1] - 3) // 2
+    # Not literals: Numba would compile a callee once more for every literal that it is given.
+    zero, two = np.int64(0), np.int64(2)
     longest = passes.longest(fan_in, fan_out)
     plane = 2 * longest
     kept_layers = segment if gradient_wanted else group
@@ -526,16 +530,16 @@ def sample(
         passes.draw_inputs(
             frame, given, random_input, key, replica, d, scratch, raw, basis, factor, longest, start
         )
-        origin = passes.measure_inputs(start, 2, longest, d, start_norm, start_distance)
+        origin = passes.measure_inputs(start, two, longest, d, start_norm, start_distance)
         for i in range(plane):
             trail[i] = start[i]
         shift = 0
-        gram[0], gram[1], gram[2] = _gram(start, 0, longest, d)
+        gram[0], gram[1], gram[2] = _gram(start, zero, longest, d)
         dead_so_far[0], dead_so_far[1] = 0.0, 0.0
         if slots[0] >= 0:
             units_on[0], units_on[1] = math.nan, math.nan
             passes.record_state(
-                start, 0, longest, 2, 0, start, start_norm, start_distance, d, displaced,
+                start, zero, longest, two, zero, start, start_norm, start_distance, d, displaced,
                 slots[0], r, states, units_on, activity, dead_so_far, dead_count,
             )  # fmt: skip
         p_shift, top_norm = 0, 0.0
@@ -590,8 +594,8 @@ def sample(
                     top_norm = math.sqrt(square)
                     if slots[depth] >= 0:
                         passes.record_gradient(
-                            p, 2, longest, 0, top, top_norm, trail, walked * plane, n, displaced,
-                            slots[depth], r, gradients,
+                            p, two, longest, zero, top, top_norm, trail, walked * plane, n,
+                            displaced, slots[depth], r, gradients,
                         )  # fmt: skip
                 z_at = base + forward_offset[layer] - forward_offset[low]
                 here = local * plane
@@ -611,7 +615,7 @@ def sample(
                 )  # fmt: skip
                 if advance:
                     lifted = passes.rescale(
-                        trail, here + plane, 2, longest, n, shift,
+                        trail, here + plane, two, longest, n, shift,
                         math.sqrt(max(gram[0], gram[2])),
                     )  # fmt: skip
                     if lifted != shift:
@@ -620,7 +624,7 @@ def sample(
                         shift = lifted
                     if ahead and slots[layer + 1] >= 0:
                         passes.record_state(
-                            trail, here + plane, longest, 2, shift, start, start_norm,
+                            trail, here + plane, longest, two, shift, start, start_norm,
                             start_distance, n, displaced, slots[layer + 1], r, states, units_on,
                             activity, dead_so_far, dead_count,
                         )  # fmt: skip
@@ -633,7 +637,7 @@ def sample(
                 )  # fmt: skip
                 n = widths[layer]
                 lifted = passes.rescale(
-                    p, 0, 2, longest, n, p_shift, math.sqrt(max(p_gram[0], p_gram[2]))
+                    p, zero, two, longest, n, p_shift, math.sqrt(max(p_gram[0], p_gram[2]))
                 )
                 if lifted != p_shift:
                     for i in range(3):
@@ -641,7 +645,7 @@ def sample(
                     p_shift = lifted
                 if slots[layer] >= 0:
                     passes.record_gradient(
-                        p, 2, longest, p_shift, top, top_norm, trail, here, n, displaced,
+                        p, two, longest, p_shift, top, top_norm, trail, here, n, displaced,
                         slots[layer], r, gradients,
                     )  # fmt: skip
     hold(owners)
