@@ -8,6 +8,7 @@ import pytest
 import sigprop
 from sigprop import activations
 from sigprop.errors import SpecError
+from sigprop.spec import Activation
 
 
 def tangent(u):
@@ -32,7 +33,7 @@ def measured(activation, inputs):
 @pytest.mark.parametrize("inputs", [sigprop.Point(), sigprop.Pair(cosine=0.3)])
 def test_a_function_of_the_user_gives_the_numbers_of_the_built_in_one(inputs):
     """On shared draws, forward and backward, to rounding."""
-    if "tangent" not in activations.Activation.family:
+    if "tangent" not in Activation.family:
         activations.function("tangent", tangent, derivative=tangent_slope)
     mine, theirs = measured("tangent", inputs), measured("tanh", inputs)
     for name in ("log_norm_mean", "log_gradient_mean", "log_displacement_variance"):
@@ -40,7 +41,7 @@ def test_a_function_of_the_user_gives_the_numbers_of_the_built_in_one(inputs):
 
 
 def test_a_function_that_cannot_be_compiled_is_one_clear_error():
-    if "beyond_numba" not in activations.Activation.family:
+    if "beyond_numba" not in Activation.family:
         activations.function("beyond_numba", beyond_numba)
     with pytest.raises(SpecError, match="cannot be compiled by Numba"):
         measured("beyond_numba", sigprop.Point())
