@@ -15,7 +15,7 @@ import numpy as np
 from sigprop.activations._codes import USER
 from sigprop.backends.base import Sampler, applicable
 from sigprop.errors import SpecError
-from sigprop.spec import Activation, Ensemble
+from sigprop.spec import Activation, Ensemble, LayerTable
 
 __all__ = ["Chain", "Conditional", "Dense"]
 
@@ -149,15 +149,10 @@ def _slots(depth: int, layers: np.ndarray) -> np.ndarray:
     return slots
 
 
-def _rows(
-    skip: np.ndarray,
-    branch: np.ndarray,
-    input_scale: np.ndarray,
-    scale: np.ndarray,
-    bias: np.ndarray,
-) -> np.ndarray:
-    """The table as one array: skip, branch, input scale, scales and bias scales of a layer."""
-    return np.ascontiguousarray(np.column_stack([skip, branch, input_scale, scale, bias]))
+def _rows(table: LayerTable, unit: float = 1.0) -> np.ndarray:
+    """The table as one array: skip, branch, input scale, scales (in ``unit``) and bias scales."""
+    columns = (table.skip, table.branch, table.input_scale, unit * table.scale, table.bias_scale)
+    return np.ascontiguousarray(np.column_stack(columns))
 
 
 def _common(ensemble: Ensemble, layers: np.ndarray) -> dict[str, Any]:
@@ -177,7 +172,7 @@ def _common(ensemble: Ensemble, layers: np.ndarray) -> dict[str, Any]:
         "trunk": form.trunk,
         "centred": table.centred,
         "biased": 1 if table.biased else 0,
-        "table": _rows(table.skip, table.branch, table.input_scale, table.scale, table.bias_scale),
+        "table": _rows(table),
         "fan_in": fan_in,
         "fan_out": fan_out,
         "widths": network.state_widths,
@@ -403,12 +398,7 @@ class Dense(Sampler):
         gradient = bool(fields & _GRADIENT_FIELDS)
         displaced = network.form.trunk and bool(fields & _DISPLACEMENT_FIELDS)
         common = _common(ensemble, layers)
-        unit = getattr(law, "unit", 1.0)
-        if unit != 1.0:
-            table = ensemble.table
-            common["table"] = _rows(
-                table.skip, table.branch, table.input_scale, unit * table.scale, table.bias_scale
-            )
+        common["table"] = _rows(ensemble.table, getattr(law, "unit", 1.0))
         fan_in, fan_out = network.fans
         state = 8 * inputs * (int(max(fan_in.max(), fan_out.max())) + 16)
         segment = _segment(network.depth, 1, state * (1 + network.matrices), state)
