@@ -10,11 +10,11 @@ overflows before phi itself does.
 
 import math
 
-import numba as nb
 from numba import types
 from numba.extending import overload
 
 from sigprop.activations._codes import ERF, GELU, LEAKY, LINEAR, RANDOMISED, RELU, SILU, TANH
+from sigprop.kernels.compiled import inner
 
 __all__ = ["apply", "back", "code_of", "limits", "slope_of", "units", "value_of"]
 
@@ -25,7 +25,7 @@ _DENSITY = 1.0 / math.sqrt(2.0 * math.pi)
 _LEAST, _MOST = 1e-60, 1e60
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def units(activation_is_scaled, shift):
     """(up, down) of a state carried in units of 2^shift."""
     if not activation_is_scaled:
@@ -33,7 +33,7 @@ def units(activation_is_scaled, shift):
     return math.ldexp(1.0, int(min(shift, 1000))), math.ldexp(1.0, int(max(-shift, -1070)))
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def limits(code, up, down):
     """(up, down) within which a built-in activation is not its own limit to all digits.
 
@@ -49,7 +49,7 @@ def limits(code, up, down):
     return up, down
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def _builtin(code, v):
     """phi(v) of a smooth built-in activation."""
     if code == TANH:
@@ -61,7 +61,7 @@ def _builtin(code, v):
     return v / (1.0 + math.exp(-v))  # SILU
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def _builtin_slope(code, v):
     """phi'(v) of a smooth built-in activation."""
     if code == TANH:
@@ -111,7 +111,7 @@ def _code_compiled(activation):
     return lambda activation: -1
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@inner("reassoc", "contract")
 def apply(activation, slope, up, down, slopes, slope_at, scale, z, z_at, n, out, out_at):
     """``out = phi_up(scale z)`` over n units; arrays are flat, ``_at`` says where they start.
 
@@ -169,7 +169,7 @@ def apply(activation, slope, up, down, slopes, slope_at, scale, z, z_at, n, out,
     return total, active
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@inner("reassoc", "contract")
 def back(
     activation, slope, up, slopes, slope_at, scale, z, z_at, n, a, x, x_at, b, y, y_at, out, out_at
 ):  # fmt: skip

@@ -8,6 +8,7 @@ that it gives to `hold` at its end.
 """
 
 import numba as nb
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -19,6 +20,9 @@ if nb.config.DISABLE_JIT:  # type: ignore[attr-defined]
     def borrow(array):  # type: ignore[no-untyped-def]
         """The same array; Python counts its references itself."""
         return array
+
+    def hold(owners):  # type: ignore[no-untyped-def]
+        """Do nothing, after everything else: what stands here is not freed before."""
 
 else:
 
@@ -34,8 +38,11 @@ else:
 
         return array(array), build
 
+    @intrinsic
+    def hold(typingctx, owners):  # type: ignore[no-untyped-def]
+        """Do nothing, after everything else: what stands here is not freed before."""
 
-@nb.njit(nogil=True, cache=True)
-def hold(owners):
-    """Do nothing, after everything else: what stands here is not freed before."""
-    return len(owners)
+        def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            return context.get_dummy_value()
+
+        return types.void(owners), build

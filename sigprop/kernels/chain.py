@@ -28,19 +28,19 @@ precision, but for the accumulators.
 
 import math
 
-import numba as nb
 import numpy as np
 
 from sigprop.kernels import lanes, philox
+from sigprop.kernels.compiled import entry, inner
 from sigprop.kernels.lanes import LANES
 
 __all__ = ["plain", "residual"]
 
 _f32, _u64 = np.float32, np.uint64
-_FAST = {"contract"}
+_FAST = ("contract",)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def _draw(key, layer, first, purpose, count_normals, count_rest, word, z):
     """Words of a layer: normals in rows 0 .., then ``count_rest`` rows of plain words."""
     pairs = (count_normals + 1) // 2
@@ -51,7 +51,7 @@ def _draw(key, layer, first, purpose, count_normals, count_rest, word, z):
     return 2 * pairs
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@inner(*_FAST)
 def _activate(slope, n, squared, count, plus, minus, out, cosine, sine):
     """A_new, and for a leaky unit ct and sn, from T^2 and the two chi-squares."""
     s = _f32(slope)
@@ -68,7 +68,7 @@ def _activate(slope, n, squared, count, plus, minus, out, cosine, sine):
             sine[i] = math.sqrt(q * inverse)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@inner(*_FAST)
 def _count_rest(n, count, drop, out):
     """``n - count - drop`` degrees of freedom."""
     total = _f32(n - drop)
@@ -76,7 +76,7 @@ def _count_rest(n, count, drop, out):
         out[i] = total - count[i]
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def _hidden(
     slope, n, squared, word, z, z_at, word_at, cumulative, table_at, table_low, key, layer, first,
     slot, tape, row, degrees, plus, minus,
@@ -106,7 +106,7 @@ def _hidden(
     return 2, used + 2
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@inner(*_FAST)
 def _through(slope, n, count, a, cosine, sine, eta, k2, z, plus, minus, out):
     """|q_new|^2 of a hidden layer from eta and k^2 = s_w^2 |q|^2; dead lanes give 0."""
     s = _f32(slope)
@@ -128,7 +128,7 @@ def _through(slope, n, count, a, cosine, sine, eta, k2, z, plus, minus, out):
             out[i] = q if alive else _f32(0.0)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@inner(*_FAST)
 def _bias_eta(eta, kappa, lift, bias, q2, z):
     """(1 - kappa) eta - s_b sqrt(1 - kappa) |q| z, in place; ``lift`` is e^-lambda."""
     b = _f32(bias)
@@ -137,7 +137,7 @@ def _bias_eta(eta, kappa, lift, bias, q2, z):
         eta[i] = left * eta[i] - b * lift[i] * math.sqrt(left * q2[i]) * z[i]
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@inner(*_FAST)
 def _radius(scale, bias, size, lift, kappa, out):
     """T^2 = s_w^2 A^2 + s_b^2 e^-2lambda and, with a bias, kappa."""
     s, b = _f32(scale), _f32(bias)
@@ -153,7 +153,7 @@ def _radius(scale, bias, size, lift, kappa, out):
             kappa[i] = f * f / total if total > _f32(0.0) else _f32(0.0)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@inner(*_FAST)
 def _grow(c, change, square, log_size, ratio):
     """``log_size += log |h'| / |h|`` from |h'|^2 / |h|^2 = square = c^2 + change, given both
     ways because either may cancel; ratio = |h'| / |h|."""
@@ -166,14 +166,14 @@ def _grow(c, change, square, log_size, ratio):
         ratio[i] = math.sqrt(square[i])
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def _lift(log_size, out):
     """exp(-log_size) in single precision."""
     for i in range(LANES):
         out[i] = math.exp(-log_size[i])
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@inner(*_FAST)
 def _fill(row, value):
     v = _f32(value)
     for i in range(LANES):
@@ -189,7 +189,7 @@ def _fill(row, value):
 _ROWS_FIXED = 6
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@inner(*_FAST)
 def _step_norm(c, a, sigma2, z, rest, along, across, log_size, ratio, change, square):
     """h' = c h + a y with y = (sigma z, sigma sqrt(X)) along and across h."""
     cc, g, f = _f32(c), _f32(a), _f32(2.0 * c * a)
@@ -203,7 +203,7 @@ def _step_norm(c, a, sigma2, z, rest, along, across, log_size, ratio, change, sq
     _grow(c, change, square, log_size, ratio)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@inner(*_FAST)
 def _step_frame(
     c, a, sigma2, z, z2, rest, has_plane, yx, yk, yz, x, xi, log_size, ratio, change, square, far,
     inverse,
@@ -245,7 +245,7 @@ def _step_frame(
         xi[i] = math.sqrt(v * v + w * w) * down
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def _forward_residual(
     slope, table, layer, width, hidden_widths, frame, key, first, word, z, cumulative, tables,
     tape, work, state, log_size, far, inverse, biased,
@@ -305,7 +305,7 @@ def _forward_residual(
         _step_norm(c, a, squared, z[z_at], rest, tape[0], tape[2], log_size, ratio, change, degrees)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@inner(*_FAST)
 def _turn_norm(c, a, along, across, p1, p2, z, rest, has_rest, ph, r2, eta):
     """Rotate the gradient from h' to the plane of (h, y): norms only.
 
@@ -328,7 +328,7 @@ def _turn_norm(c, a, along, across, p1, p2, z, rest, has_rest, ph, r2, eta):
         r2[i] = max(p2[i] - tau2, _f32(0.0)) + pe * pe
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@inner(*_FAST)
 def _land_norm(c, a, scale, q2, ph, r2, eta, z, rest, has_rest, p1, p2, change):
     """p = c p' + a W_1^T q_1, norms only; ``change`` is |p|^2 - c^2 for |p'| = 1."""
     cc, g, s = _f32(c), _f32(a), _f32(abs(a) * scale)
@@ -344,7 +344,7 @@ def _land_norm(c, a, scale, q2, ph, r2, eta, z, rest, has_rest, p1, p2, change):
         change[i] = b * (_f32(2.0) * cc * ph[i] + b) + w * (_f32(2.0) * r + w) + fresh
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@inner(*_FAST)
 def _turn_frame(
     c, a, xi, yx, yk, yz, pe, pk, pp, de, dk, dd, pd, z, z2, rest, dimensions, qk, rp, eta, ek,
     rd, rpd,
@@ -380,7 +380,7 @@ def _turn_frame(
         rpd[i] = pd[i] - tau * tau_d + qz * ez
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+@inner(*_FAST)
 def _land_frame(
     c, a, scale, q2, x, xi, pe, qk, rp, eta, de, ek, rd, rpd, z0, z1, z2, rest, dimensions,
     unit, pk, pp, dk, dd, pd, change,
@@ -430,7 +430,7 @@ def _land_frame(
         )
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def _back_residual(
     slope, table, layer, width, hidden_widths, frame, key, first, word, z, tape, work, gradient,
     log_gradient, inverse, biased,
@@ -559,7 +559,7 @@ def _back_residual(
             gradient[2, i] *= down * down
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def _log_length(parts, logarithm):
     """log sqrt(parts) + max(logarithm, 0), -inf for 0."""
     return (
@@ -569,7 +569,7 @@ def _log_length(parts, logarithm):
     )
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@entry
 def residual(
     slope, table, width, hidden_widths, frame, cumulative, tables, segment, slots, key, first,
     start_norm, gradient_wanted, biased, states, gradients, activity, dead_count,
@@ -747,7 +747,7 @@ def residual(
 # 2 count, 3 A, 4 ct, 5 sn, 6 kappa.
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@entry
 def plain(
     slope, table, widths, cumulative, tables, segment, slots, key, first, start_norm,
     gradient_wanted, biased, states, gradients, activity, dead_count,

@@ -26,17 +26,17 @@ walked back: O(depth / segment + segment) vectors.
 
 import math
 
-import numba as nb
 import numpy as np
 
 from sigprop.kernels import activation as act
 from sigprop.kernels import passes, philox, vectors
 from sigprop.kernels.borrow import borrow, hold
+from sigprop.kernels.compiled import entry, inner
 
 __all__ = ["sample_many", "sample_one"]
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inner()
 def _layer_one(
     activation, slope, scaled, random_slopes, pre, trunk, centred, table, layer, fan_in, fan_out,
     key, replica, scratch, slopes, longest, z, z_at, shift, h, h_at, size, hidden, radius, advance,
@@ -108,7 +108,7 @@ def _layer_one(
     return size, dead
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inner()
 def _back_one(
     activation, slope, scaled, pre, trunk, centred, biased, table, layer, fan_in, fan_out,
     slopes, longest, z, z_at, zeta, zeta_at, shift, h, h_at, hidden, radius, work, p, size,
@@ -193,7 +193,7 @@ def _back_one(
     return vectors.combine(c, p, 0, a * fresh, zeta, draws, a * along, hidden, x_at, d)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@entry
 def sample_one(
     activation, slope, scaled, random_slopes, pre, trunk, centred, biased, table, fan_in, fan_out,
     widths, plan, slots, frame, given, random_input, key, first, wanted, states, gradients,
@@ -408,7 +408,7 @@ def sample_one(
 # ----------------------------------------------------------------------- many
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def _layer_many(
     activation, slope, scaled, random_slopes, pre, trunk, centred, biased, table, layer, fan_in,
     fan_out, key, replica, scratch, slopes, longest, count, z, z_at, shift, h, h_at, hidden,
@@ -504,7 +504,7 @@ def _layer_many(
     return size
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def _back_many(
     activation, slope, scaled, pre, trunk, centred, biased, table, layer, fan_in, fan_out, slopes,
     longest, count, z, z_at, zeta, zeta_at, shift, h, h_at, argument, basis, factor, tolerance,
@@ -590,7 +590,7 @@ def _back_many(
     return size
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@entry
 def sample_many(
     activation, slope, scaled, random_slopes, pre, trunk, centred, biased, table, fan_in, fan_out,
     widths, plan, slots, frame, given, random_input, key, first, wanted, states, gradients,

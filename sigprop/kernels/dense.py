@@ -9,12 +9,12 @@ with a gradient and O(width) without.
 
 import math
 
-import numba as nb
 import numpy as np
 
 from sigprop.kernels import activation as act
 from sigprop.kernels import passes, philox, vectors, weights
 from sigprop.kernels.borrow import borrow, hold
+from sigprop.kernels.compiled import entry, inner
 
 __all__ = ["sample"]
 
@@ -22,7 +22,7 @@ __all__ = ["sample"]
 _BLOCK = 2048
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def _times(
     law, parameter, s, n_in, n_out, key, layer, replica, which, count, longest, x, x_at, scratch,
     rows, y, y_at, transposed,
@@ -54,7 +54,7 @@ def _times(
                     y[y_at + row + o + i] = s * vectors.dot(rows, i * n_in, x, x_at + row, n_in)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@entry
 def sample(
     law, parameter, activation, slope, scaled, random_slopes, pre, trunk, centred, biased, table,
     fan_in, fan_out, widths, segment, slots, frame, given, random_input, key, first, wanted,

@@ -16,10 +16,10 @@ and to further attempts at addresses of its own.
 
 import math
 
-import numba as nb
 import numpy as np
 
 from sigprop.kernels import philox
+from sigprop.kernels.compiled import inner, strict
 
 __all__ = [
     "LANES",
@@ -40,7 +40,7 @@ _u32, _u64, _i32, _f32 = np.uint32, np.uint64, np.int32, np.float32
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@strict
 def words(key0, key1, slot, layer, first, purpose, row, out):
     """Four rows of words, ``out[row .. row + 3]``: lane i at address (slot, layer, first + i)."""
     a_row, b_row, c_row, d_row = out[row], out[row + 1], out[row + 2], out[row + 3]
@@ -56,14 +56,14 @@ def words(key0, key1, slot, layer, first, purpose, row, out):
         a_row[i], b_row[i], c_row[i], d_row[i] = _u32(x0), _u32(x1), _u32(x2), _u32(x3)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@strict
 def normals(pairs, word, out):
     """Rows ``0 .. 2 pairs - 1`` of words to as many rows of normals."""
     half = pairs * LANES
     philox.box_muller(half, word.reshape(-1), out.reshape(-1))
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"}, forceinline=True)
+@inner()
 def log1p(t, u):
     """log(u), u = 1 + t, to single precision relative to t where t is small, to u elsewhere."""
     bits = philox.float_bits(u) + _i32(0x3F800000 - 0x3F3504F3)
@@ -73,19 +73,21 @@ def log1p(t, u):
     f = t if near else mantissa - _f32(1.0)
     exponent = _f32(0.0) if near else exponent
     p = _f32(7.0376836292e-2)
-    p = p * f + _f32(-1.1514610310e-1)
-    p = p * f + _f32(1.1676998740e-1)
-    p = p * f + _f32(-1.2420140846e-1)
-    p = p * f + _f32(1.4249322787e-1)
-    p = p * f + _f32(-1.6668057665e-1)
-    p = p * f + _f32(2.0000714765e-1)
-    p = p * f + _f32(-2.4999993993e-1)
-    p = p * f + _f32(3.3333331174e-1)
+    p = philox.fma(p, f, _f32(-1.1514610310e-1))
+    p = philox.fma(p, f, _f32(1.1676998740e-1))
+    p = philox.fma(p, f, _f32(-1.2420140846e-1))
+    p = philox.fma(p, f, _f32(1.4249322787e-1))
+    p = philox.fma(p, f, _f32(-1.6668057665e-1))
+    p = philox.fma(p, f, _f32(2.0000714765e-1))
+    p = philox.fma(p, f, _f32(-2.4999993993e-1))
+    p = philox.fma(p, f, _f32(3.3333331174e-1))
     g = f * f
-    return p * f * g - _f32(0.5) * g + f + exponent * _f32(0.6931471805599453)
+    return philox.fma(
+        exponent, _f32(0.6931471805599453), philox.fma(p * f, g, philox.fma(_f32(-0.5), g, f))
+    )
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@strict
 def _philox_scalar(key, slot, layer, replica, purpose):
     x0, x1, x2, x3 = _u64(slot), _u64(layer), _u64(replica), _u64(purpose)
     a, b = _u64(key[0]), _u64(key[1])
@@ -98,7 +100,7 @@ def _philox_scalar(key, slot, layer, replica, purpose):
     return x0 & _LOW, x1 & _LOW, x2 & _LOW
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@strict
 def _chi_square_slowly(degrees, x, u, key, layer, replica, purpose, slot):
     """Finish one chi-square in double precision: exact test, then further attempts."""
     if degrees <= 0.0:
@@ -123,7 +125,7 @@ def _chi_square_slowly(degrees, x, u, key, layer, replica, purpose, slot):
         u = (np.float64(e) + 0.5) * 2.0**-32
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@strict
 def chi_square(degrees, x, word, key, layer, first, purpose, slot, out):
     """``out[i]`` chi-square with ``degrees[i]`` degrees of freedom (0 where <= 0), float32.
 
@@ -153,7 +155,7 @@ def chi_square(degrees, x, word, key, layer, first, purpose, slot, out):
                 )  # fmt: skip
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@strict
 def chi_square_same(degrees, x, word, key, layer, first, purpose, slot, out):
     """`chi_square` where all lanes have the same ``degrees``."""
     if degrees <= 0:
@@ -187,7 +189,7 @@ def chi_square_same(degrees, x, word, key, layer, first, purpose, slot, out):
                 )
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@strict
 def _add_bits(word, mask, out):
     """``out += popcount(word & mask)``, by adding neighbours."""
     for i in range(LANES):
@@ -199,7 +201,7 @@ def _add_bits(word, mask, out):
         out[i] += _f32(_i32(v))
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@strict
 def binomial_half(n, word, row, cumulative, at, lowest, out):
     """``out[i]`` ~ Bin(n, 1/2); returns the number of rows of words consumed.
 

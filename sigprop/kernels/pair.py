@@ -17,22 +17,22 @@ measured instead of subtracted; below an angle of 1e-10 they count as parallel.
 
 import math
 
-import numba as nb
 import numpy as np
 
 from sigprop.activations._codes import LEAKY, LINEAR, RANDOMISED, RELU
 from sigprop.kernels import activation as act
 from sigprop.kernels import passes, philox, vectors
 from sigprop.kernels.borrow import borrow, hold
+from sigprop.kernels.compiled import entry, inner
 
 __all__ = ["sample"]
 
-_LOOSE = {"reassoc", "contract"}
+_LOOSE = ("reassoc", "contract")
 # Squared sines below which r_22 is zero for gradients, is measured for states, is zero.
 _SAME, _CLOSE, _PARALLEL = 1e-13, 1e-4, 1e-20
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inner()
 def _factor(a, b, c):
     """Cholesky factor (r_11, r_12, r_22) of [[a, b], [b, c]], zero where it is singular."""
     first = math.sqrt(a)
@@ -41,7 +41,7 @@ def _factor(a, b, c):
     return first, across, math.sqrt(left) if left > _SAME * c else 0.0
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+@inner(*_LOOSE)
 def _apart(x, x_at, x_next, ratio, n):
     """|x_2 - ratio x_1|^2."""
     one, two = x[x_at : x_at + n], x[x_next : x_next + n]
@@ -52,7 +52,7 @@ def _apart(x, x_at, x_next, ratio, n):
     return total
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+@inner(*_LOOSE)
 def _products(x, x_at, x_next, y, y_at, y_next, n):
     """The four products of two rows with two rows: x_1.y_1, x_1.y_2, x_2.y_1, x_2.y_2."""
     one, two = x[x_at : x_at + n], x[x_next : x_next + n]
@@ -66,7 +66,7 @@ def _products(x, x_at, x_next, y, y_at, y_next, n):
     return a, b, c, d
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+@inner(*_LOOSE)
 def _gram(x, x_at, x_next, n):
     """Gram matrix (11, 12, 22) of two rows."""
     one, two = x[x_at : x_at + n], x[x_next : x_next + n]
@@ -78,7 +78,7 @@ def _gram(x, x_at, x_next, n):
     return a, b, c
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+@inner(*_LOOSE)
 def _mix(
     c, w, w_at, w_next, p, q, r, x, x_at, x_next, n, out, out_at, out_next
 ):  # fmt: skip
@@ -98,7 +98,7 @@ def _mix(
     return a, b, d
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+@inner(*_LOOSE)
 def _activate(
     activation, slope, up, down, slopes, slope_at, p, q, r, z, z_at, z_next, n, out, out_at,
     out_next,
@@ -165,7 +165,7 @@ def _activate(
     return a, b, d, on, also
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+@inner(*_LOOSE)
 def _combine(
     c, out, out_at, out_next, draws, draws_at, draws_next, x, x_at, x_next, n, weight
 ):  # fmt: skip
@@ -190,7 +190,7 @@ def _combine(
     return a, b, d
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+@inner(*_LOOSE)
 def _through(
     activation, slope, up, slopes, slope_at, p, q, r, z, z_at, z_next, out, out_at, out_next, n
 ):  # fmt: skip
@@ -241,7 +241,7 @@ def _through(
     return a, b, d
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inner()
 def _weights(s, radius, at, gram, seen, crossed):
     """Weights of draws and inputs in the gradients at the inputs of a matrix.
 
@@ -279,7 +279,7 @@ def _weights(s, radius, at, gram, seen, crossed):
     )  # fmt: skip
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inner()
 def _layer(
     activation, slope, scaled, random_slopes, pre, trunk, centred, table, layer, fan_in, fan_out,
     key, replica, scratch, slopes, longest, z, z_at, shift, trail, here, there, gram, hidden,
@@ -377,7 +377,7 @@ def _layer(
             gram[0], gram[1], gram[2] = f * f * a, f * f * b, f * f * c
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@inner()
 def _back(
     activation, slope, scaled, pre, trunk, centred, biased, table, layer, fan_in, fan_out, slopes,
     longest, z, z_at, zeta, zeta_at, shift, trail, here, hidden, radius, radius_at, work, p, gram,
@@ -470,7 +470,7 @@ def _back(
     gram[0], gram[1], gram[2] = _gram(p, zero, longest, d)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@entry
 def sample(
     activation, slope, scaled, random_slopes, pre, trunk, centred, biased, table, fan_in, fan_out,
     widths, plan, slots, frame, given, random_input, key, first, wanted, states, gradients,

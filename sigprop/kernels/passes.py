@@ -7,9 +7,8 @@ overflows or underflows.
 
 import math
 
-import numba as nb
-
 from sigprop.kernels import philox, vectors
+from sigprop.kernels.compiled import inner
 
 __all__ = [
     "draw_inputs",
@@ -27,13 +26,13 @@ _SMALL, _LARGE = 2.0**-20, 2.0**20
 _LOG_2 = math.log(2.0)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def inverse_power(shift):
     """2^-shift, the unit of a bias; finite, so that no bias (0) stays none at any depth."""
     return math.ldexp(1.0, int(min(-shift, 1000)))
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def longest(fan_in, fan_out):
     """Size of a row: the widest layer, one more for a bias, padded for the generator."""
     widest = 1
@@ -43,7 +42,7 @@ def longest(fan_in, fan_out):
     return (widest + 16) // 16 * 16
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def rescale(rows, rows_at, count, stride, n, shift, size):
     """Bring the largest row, of norm ``size``, back to about 1; returns the new exponent."""
     if size == 0.0 or not size < math.inf or _SMALL < size < _LARGE:
@@ -56,7 +55,7 @@ def rescale(rows, rows_at, count, stride, n, shift, size):
     return shift + exponent
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def subtract_mean(x, x_at, n):
     """Centre n entries; returns their square sum."""
     m = vectors.mean(x, x_at, n)
@@ -65,7 +64,7 @@ def subtract_mean(x, x_at, n):
     return vectors.square_sum(x, x_at, n)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def draw_slopes(key, bounds, layer, replica, which, n, scratch, out):
     """Negative slopes of activation ``which`` of a layer, uniform between the bounds."""
     philox.uniforms(key, layer, replica, philox.SLOPE + 256 * which, n, scratch, out)
@@ -74,7 +73,7 @@ def draw_slopes(key, bounds, layer, replica, which, n, scratch, out):
         out[i] = middle + half * out[i]
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def draw_inputs(frame, given, random, key, replica, n, scratch, raw, basis, factor, stride, out):
     """Rows of ``out``: given vectors, or sqrt(n) times a frame of random orthonormal ones."""
     if not random:
@@ -97,7 +96,7 @@ def draw_inputs(frame, given, random, key, replica, n, scratch, raw, basis, fact
             out[k * stride + i] = root * total
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@inner("reassoc", "contract")
 def _distance(x, x_at, f, y, y_at, g, n):
     """|f x - g y|."""
     total = 0.0
@@ -107,7 +106,7 @@ def _distance(x, x_at, f, y, y_at, g, n):
     return math.sqrt(total)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@inner("reassoc", "contract")
 def _along(x, x_at, f, y, y_at, g, n):
     """|f x|^2 - |g y|^2, without cancellation when the two are close."""
     total = 0.0
@@ -117,7 +116,7 @@ def _along(x, x_at, f, y, y_at, g, n):
     return total
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def measure_inputs(start, count, stride, n, norms, distances):
     """Bring the inputs to a norm about 1 by a power of two, and measure them there.
 
@@ -140,7 +139,7 @@ def measure_inputs(start, count, stride, n, norms, distances):
     return origin
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def _compare(x, x_at, shift, y, y_at, y_norm, n, displaced):
     """(log |x| / |y|, log |x - y| / |y|) for x in units 2^shift; the second if ``displaced``."""
     square = vectors.square_sum(x, x_at, n)
@@ -163,7 +162,7 @@ def _compare(x, x_at, shift, y, y_at, y_norm, n, displaced):
     return log_norm, math.log(far) + lift * _LOG_2 - math.log(y_norm)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def record_state(
     h, h_at, stride, count, shift, start, norms, distances, n, displaced, slot, r, outputs,
     units_on, activity, dead, dead_count,
@@ -197,7 +196,7 @@ def record_state(
             pair += 1
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def record_gradient(
     p, count, stride, shift, top, top_norm, h, h_at, n, displaced, slot, r, outputs
 ):  # fmt: skip

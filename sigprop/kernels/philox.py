@@ -22,6 +22,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from sigprop.kernels.compiled import strict
+
 __all__ = [
     "BACKWARD",
     "BIAS",
@@ -35,6 +37,7 @@ __all__ = [
     "bits_float",
     "box_muller",
     "float_bits",
+    "fma",
     "new_scratch",
     "normals",
     "padded",
@@ -64,6 +67,10 @@ if nb.config.DISABLE_JIT:  # type: ignore[attr-defined]
         """The float32 of an int32's bits."""
         return np.int32(x).view(np.float32)
 
+    def fma(x, y, z):  # type: ignore[no-untyped-def]
+        """x y + z in float32, rounded once (a product of two float32 is exact in float64)."""
+        return np.float32(np.float64(x) * np.float64(y) + np.float64(z))
+
 else:
 
     @intrinsic
@@ -80,13 +87,20 @@ else:
 
         return types.float32(types.int32), build
 
+    @intrinsic
+    def fma(typingctx, x, y, z):  # type: ignore[no-untyped-def]
+        def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            return builder.fma(*args)
+
+        return types.float32(types.float32, types.float32, types.float32), build
+
 
 def padded(count: int) -> int:
     """Smallest multiple of 16 not below ``count``: the size of a buffer of draws."""
     return -(-count // 16) * 16
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@strict
 def words(key0, key1, layer, replica, purpose, start, count, out):
     """Fill ``out[:4 * count]`` with the words of counters ``start .. start + count - 1``.
 
@@ -107,7 +121,7 @@ def words(key0, key1, layer, replica, purpose, start, count, out):
         first[i], second[i], third[i], fourth[i] = _u32(x0), _u32(x1), _u32(x2), _u32(x3)
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@strict
 def box_muller(half, word, out):
     """``2 half`` words to as many normals; a pair sits ``half`` apart."""
     radial, angular = word[0:half], word[half : 2 * half]
@@ -126,28 +140,28 @@ def box_muller(half, word, out):
         exponent = _f32(0.0) if near else exponent
         # Minimax polynomial of log(1 + f), the classical single-precision one (Cephes).
         p = _f32(7.0376836292e-2)
-        p = p * f + _f32(-1.1514610310e-1)
-        p = p * f + _f32(1.1676998740e-1)
-        p = p * f + _f32(-1.2420140846e-1)
-        p = p * f + _f32(1.4249322787e-1)
-        p = p * f + _f32(-1.6668057665e-1)
-        p = p * f + _f32(2.0000714765e-1)
-        p = p * f + _f32(-2.4999993993e-1)
-        p = p * f + _f32(3.3333331174e-1)
+        p = fma(p, f, _f32(-1.1514610310e-1))
+        p = fma(p, f, _f32(1.1676998740e-1))
+        p = fma(p, f, _f32(-1.2420140846e-1))
+        p = fma(p, f, _f32(1.4249322787e-1))
+        p = fma(p, f, _f32(-1.6668057665e-1))
+        p = fma(p, f, _f32(2.0000714765e-1))
+        p = fma(p, f, _f32(-2.4999993993e-1))
+        p = fma(p, f, _f32(3.3333331174e-1))
         g = f * f
-        log = p * f * g - _f32(0.5) * g + f + exponent * _f32(0.6931471805599453)
+        log = fma(exponent, _f32(0.6931471805599453), fma(p * f, g, fma(_f32(-0.5), g, f)))
         r = math.sqrt(_f32(-2.0) * log)
         # 30 bits of angle, theta in [-pi/4, pi/4).
         t = _f32(_i32(_u32(b << _u32(2)))) * _f32(math.pi / 2 * 2.0**-32)
         q = t * t
         s = _f32(-1.9515295891e-4)
-        s = s * q + _f32(8.3321608736e-3)
-        s = s * q + _f32(-1.6666654611e-1)
-        s = s * q * t + t
+        s = fma(s, q, _f32(8.3321608736e-3))
+        s = fma(s, q, _f32(-1.6666654611e-1))
+        s = fma(s * q, t, t)
         c = _f32(2.443315711809948e-5)
-        c = c * q + _f32(-1.388731625493765e-3)
-        c = c * q + _f32(4.166664568298827e-2)
-        c = c * q * q - _f32(0.5) * q + _f32(1.0)
+        c = fma(c, q, _f32(-1.388731625493765e-3))
+        c = fma(c, q, _f32(4.166664568298827e-2))
+        c = fma(c * q, q, fma(_f32(-0.5), q, _f32(1.0)))
         # The sine has both signs already; the cosine takes one from the top bit.
         cosine = c * bits_float(float_bits(r) | _i32(b & _u32(0x80000000)))
         sine = s * r
@@ -156,7 +170,7 @@ def box_muller(half, word, out):
         right[i] = cosine if swap else sine
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@strict
 def normals(key, layer, replica, purpose, count, scratch, out):
     """Fill ``out[:padded(count)]`` with independent standard normals.
 
@@ -187,7 +201,7 @@ def normals(key, layer, replica, purpose, count, scratch, out):
         start += size
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@strict
 def uniforms(key, layer, replica, purpose, count, scratch, out):
     """Fill ``out[:padded(count)]`` with independent uniforms on (-1, 1), float64.
 
@@ -210,7 +224,7 @@ def uniforms(key, layer, replica, purpose, count, scratch, out):
         start += size
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@strict
 def new_scratch():
     """Allocate what `normals` and `uniforms` work in."""
     return np.empty(4 * CHUNK, np.uint32), np.empty(4 * CHUNK, np.float32)

@@ -5,8 +5,9 @@ order costs more than drawing its terms. The order is then fixed by the compiled
 so the last bit is the same on every run of machines of one type, not across types.
 """
 
-import numba as nb
 import numpy as np
+
+from sigprop.kernels.compiled import inner
 
 __all__ = [
     "add_scaled",
@@ -21,10 +22,10 @@ __all__ = [
     "step",
 ]
 
-_LOOSE = {"reassoc", "contract"}
+_LOOSE = ("reassoc", "contract")
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+@inner(*_LOOSE)
 def dot(x, x_at, y, y_at, n):
     """Sum of ``x[x_at + i] * y[y_at + i]`` over i < n."""
     x = x[x_at : x_at + n]
@@ -35,7 +36,7 @@ def dot(x, x_at, y, y_at, n):
     return total
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+@inner(*_LOOSE)
 def square_sum(x, x_at, n):
     """Sum of ``x[x_at + i]^2`` over i < n."""
     x = x[x_at : x_at + n]
@@ -45,7 +46,7 @@ def square_sum(x, x_at, n):
     return total
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+@inner(*_LOOSE)
 def mean(x, x_at, n):
     """Mean of ``x[x_at + i]`` over i < n."""
     x = x[x_at : x_at + n]
@@ -55,7 +56,7 @@ def mean(x, x_at, n):
     return total / n
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@inner("contract")
 def add_scaled(x, x_at, a, y, y_at, n):
     """``x += a y`` over i < n."""
     x = x[x_at : x_at + n]
@@ -64,7 +65,7 @@ def add_scaled(x, x_at, a, y, y_at, n):
         x[i] += a * y[i]
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+@inner(*_LOOSE)
 def combine(c, out, out_at, a, x, x_at, b, y, y_at, n):
     """``out = c out + a x + b y`` over i < n, x and y apart from out; returns its square sum.
 
@@ -82,7 +83,7 @@ def combine(c, out, out_at, a, x, x_at, b, y, y_at, n):
     return total
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+@inner(*_LOOSE)
 def advance(c, out, out_at, a, x, x_at, n):
     """``out = c out + a x`` over i < n, x apart from out; returns its square sum."""
     out = out[out_at : out_at + n]
@@ -95,7 +96,7 @@ def advance(c, out, out_at, a, x, x_at, n):
     return total
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+@inner(*_LOOSE)
 def scale(c, out, out_at, n):
     """``out = c out`` over i < n; returns its square sum."""
     out = out[out_at : out_at + n]
@@ -107,7 +108,7 @@ def scale(c, out, out_at, n):
     return total
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+@inner(*_LOOSE)
 def step(out, out_at, c, w, w_at, a, x, x_at, n):
     """``out = c w + a x`` over i < n, w and x apart from out; returns its square sum."""
     out = out[out_at : out_at + n]
@@ -121,7 +122,7 @@ def step(out, out_at, c, w, w_at, a, x, x_at, n):
     return total
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy", fastmath=_LOOSE)
+@inner(*_LOOSE)
 def copy(out, out_at, a, x, x_at, n):
     """``out = a x`` over i < n, x apart from out; returns its square sum."""
     out = out[out_at : out_at + n]
@@ -134,7 +135,7 @@ def copy(out, out_at, a, x, x_at, n):
     return total
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@inner()
 def orthonormalise(rows, rows_at, stride, count, n, tolerance, basis, basis_at, factor, factor_at):
     """Gram-Schmidt, twice: ``rows[k] = sum_i factor[i, k] basis[i]``, flat arrays.
 

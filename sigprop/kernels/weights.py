@@ -8,10 +8,10 @@ symmetric stable law by Chambers, Mallows and Stuck (1976).
 
 import math
 
-import numba as nb
 import numpy as np
 
 from sigprop.kernels import philox
+from sigprop.kernels.compiled import strict
 
 __all__ = ["counters", "fill"]
 
@@ -20,7 +20,7 @@ GAUSSIAN, UNIFORM, RADEMACHER, STUDENT_T, STABLE = range(5)
 _UNIFORM_STEP = math.sqrt(3.0) * 2.0**-31
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@strict
 def counters(law, count):
     """Counters that ``count`` weights of a law consume."""
     if law == STUDENT_T or law == STABLE:
@@ -30,7 +30,7 @@ def counters(law, count):
     return (count + 15) // 16 * 4
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@strict
 def _heavy(law, parameter, size, word, out, wanted):
     """Turn ``size`` counters into weights of a heavy-tailed law, one each."""
     for i in range(min(size, wanted)):
@@ -54,7 +54,7 @@ def _heavy(law, parameter, size, word, out, wanted):
                 )
 
 
-@nb.njit(nogil=True, cache=True, error_model="numpy")
+@strict
 def fill(law, parameter, key, layer, replica, purpose, start, count, scratch, out):
     """Fill ``out[:count]`` (and some padding) with weights at unit variance or scale.
 
