@@ -6,6 +6,7 @@ For whatever it gives it is exact in law, jointly over all the fields asked for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -69,6 +70,38 @@ class Sampler:
             has it. Replica r is a function of (key, r) alone.
         """
         raise NotImplementedError
+
+    def coupled(self, ensembles: Sequence[Ensemble]) -> bool:
+        """Whether `sample_coupled` of these does less work than one `sample` for each.
+
+        They share network, inputs, law and processes, and differ at most in the columns
+        ``skip``, ``branch``, ``input_scale`` and ``scale`` of their tables.
+        """
+        return False
+
+    def sample_coupled(
+        self,
+        ensembles: Sequence[Ensemble],
+        fields: frozenset[str],
+        layers: np.ndarray,
+        key: np.ndarray,
+        first: int,
+        count: int,
+    ) -> list[dict[str, np.ndarray]]:
+        """Draw the same replicas of several ensembles from the same random numbers.
+
+        Parameters
+        ----------
+        ensembles : sequence of Ensemble
+        fields, layers, key, first, count
+            As for `sample`.
+
+        Returns
+        -------
+        list of dict of str to ndarray
+            One trace an ensemble, in order: what `sample` gives with this key, up to rounding.
+        """
+        return [self.sample(e, fields, layers, key, first, count) for e in ensembles]
 
 
 def applicable(ensemble: Ensemble) -> frozenset[str]:

@@ -20,6 +20,7 @@ from sigprop.spec import Activation, Ensemble, LayerTable
 __all__ = ["Chain", "Conditional", "Dense"]
 
 _TAPE_BYTES = 32 * 2**20
+_GROUP_DRAWS = 4096  # normals with one address, so that the generator works on long stretches
 _GRADIENT_FIELDS = frozenset({"log_gradient", "log_gradient_displacement", "alignment"})
 _DISPLACEMENT_FIELDS = frozenset({"log_displacement", "log_gradient_displacement"})
 
@@ -198,7 +199,7 @@ class Chain(Sampler):
     """A few scalars a layer, at any width: the joint law for one input."""
 
     name = "chain"
-    version = 1
+    version = 2
     block = 256
     about = "O(1) draws a layer: Gaussian weights, one input, linear / relu / leaky_relu"
 
@@ -317,7 +318,7 @@ class Conditional(Sampler):
     """K inputs through Gaussian layers of any activation, O(K width) draws a layer."""
 
     name = "conditional"
-    version = 1
+    version = 2
     block = 64
     about = "O(K width) draws a layer: Gaussian weights, any block and activation, K inputs"
 
@@ -330,6 +331,15 @@ class Conditional(Sampler):
             )
         return _not_applicable(ensemble, fields)
 
+    def kernel(self, ensemble: Ensemble) -> str:
+        """The one that takes the fewest sweeps; on the same draws all that apply agree."""
+        network, inputs = ensemble.network, ensemble.inputs.count
+        linear_pieces = network.phi.negative_slope is not None
+        trunk = network.form.trunk and not network.form.pre
+        if inputs == 1 and linear_pieces and trunk and not ensemble.table.centred:
+            return "single"
+        return {1: "one", 2: "pair"}.get(inputs, "many")
+
     def sample(
         self,
         ensemble: Ensemble,
@@ -339,7 +349,7 @@ class Conditional(Sampler):
         first: int,
         count: int,
     ) -> dict[str, np.ndarray]:
-        from sigprop.kernels import conditional, pair
+        from sigprop.kernels import conditional, pair, single
 
         network = ensemble.network
         inputs = ensemble.inputs.count
@@ -349,22 +359,28 @@ class Conditional(Sampler):
         fan_in, fan_out = network.fans
         forward = inputs * fan_out.sum(1)
         backward = inputs * (fan_in + common["biased"]).sum(1)
-        group = int(np.clip(4096 // forward.max(), 1, 64))
+        group = int(np.clip(_GROUP_DRAWS // forward.max(), 1, 64))
         state = 8 * inputs * (int(max(fan_in.max(), fan_out.max())) + 16)
         segment = _segment(network.depth, group, 8 * int(forward.max()) + state, state)
         outputs = _Outputs(ensemble, len(layers), count, gradient)
-        kernels = {1: conditional.sample_one, 2: pair.sample}
-        kernel = kernels.get(inputs, conditional.sample_many)
-        kernel = _uncached(kernel, common["activation"])
         forward, backward = _offsets(forward), _offsets(backward)
         plan = (
             forward, backward, group, segment, _stride(forward, group), _stride(backward, group)
         )  # fmt: skip
-        kernel(
-            *(common[name] for name in _LAW), plan, *(common[name] for name in _RUN), key, first,
-            (gradient, displaced), outputs.states, outputs.gradients, outputs.activity,
-            outputs.dead,
+        rest = (
+            plan, *(common[name] for name in _RUN), key, first, (gradient, displaced),
+            outputs.states, outputs.gradients, outputs.activity, outputs.dead,
         )  # fmt: skip
+        kernel = self.kernel(ensemble)
+        if kernel == "single":
+            law = ("biased", "table", "fan_in", "fan_out", "widths")
+            single.sample(network.phi.negative_slope, *(common[name] for name in law), *rest)
+        else:
+            of_name = {
+                "one": conditional.sample_one, "pair": pair.sample, "many": conditional.sample_many
+            }  # fmt: skip
+            compiled = _uncached(of_name[kernel], common["activation"])
+            compiled(*(common[name] for name in _LAW), *rest)
         return outputs.trace(fields)
 
 
@@ -375,7 +391,7 @@ class Dense(Sampler):
     """Every weight of every matrix, of any law, drawn where it is used."""
 
     name = "dense"
-    version = 1
+    version = 2
     block = 16
     about = "O(width^2) draws a layer: any weight law, block and activation, K inputs"
 

@@ -39,8 +39,10 @@ __all__ = [
     "float_bits",
     "fma",
     "new_scratch",
+    "new_words",
     "normals",
     "padded",
+    "singles",
     "uniforms",
     "words",
 ]
@@ -202,6 +204,21 @@ def normals(key, layer, replica, purpose, count, scratch, out):
 
 
 @strict
+def singles(key, layer, replica, purpose, count, word, out):
+    """`normals` in single precision: the same numbers, ``out`` float32, ``word`` `new_words`."""
+    total = (count + 15) // 16 * 4
+    start = 0
+    while start < total:
+        size = min(CHUNK, total - start)
+        words(
+            _u64(key[0]), _u64(key[1]), _u64(layer), _u64(replica), _u64(purpose),
+            _u64(start), size, word,
+        )  # fmt: skip
+        box_muller(2 * size, word, out[4 * start : 4 * (start + size)])
+        start += size
+
+
+@strict
 def uniforms(key, layer, replica, purpose, count, scratch, out):
     """Fill ``out[:padded(count)]`` with independent uniforms on (-1, 1), float64.
 
@@ -228,3 +245,9 @@ def uniforms(key, layer, replica, purpose, count, scratch, out):
 def new_scratch():
     """Allocate what `normals` and `uniforms` work in."""
     return np.empty(4 * CHUNK, np.uint32), np.empty(4 * CHUNK, np.float32)
+
+
+@strict
+def new_words():
+    """Allocate what `singles` works in."""
+    return np.empty(4 * CHUNK, np.uint32)
