@@ -235,7 +235,7 @@ def sample_one(
     kept_shift = np.zeros(segments if gradient else 1, np.int64)
     slopes = np.zeros((m + 1) * longest if random_slopes else 1)
     raw = np.empty(longest + 16)
-    basis, factor, start = np.empty(longest), np.empty(1), np.empty(longest)
+    basis, start = np.empty(longest), np.empty(longest)
     start_norm, start_distance = np.empty(1), np.empty(1)
     p, top = np.zeros(longest), np.zeros(longest)
     units_on = np.zeros(1)
@@ -253,7 +253,6 @@ def sample_one(
         slopes,
         raw,
         basis,
-        factor,
         start,
         start_norm,
         start_distance,
@@ -274,7 +273,7 @@ def sample_one(
         borrow(kept_shift),
         borrow(slopes),
     )
-    raw, basis, factor, start = borrow(raw), borrow(basis), borrow(factor), borrow(start)
+    raw, basis, start = borrow(raw), borrow(basis), borrow(start)
     start_norm, start_distance, p, top = (
         borrow(start_norm),
         borrow(start_distance),
@@ -297,7 +296,7 @@ def sample_one(
         replica = first + r
         d = widths[0]
         passes.draw_inputs(
-            frame, given, random_input, key, replica, d, scratch, raw, basis, factor, longest, start
+            frame, given, random_input, key, replica, d, scratch, raw, basis, longest, start
         )
         origin = passes.measure_inputs(start, 1, longest, d, start_norm, start_distance)
         trail[:d] = start[:d]
@@ -691,7 +690,7 @@ def sample_many(
         d = widths[0]
         passes.draw_inputs(
             frame, given, random_input, key, replica, d, scratch, raw, gradient_basis,
-            gradient_factor, longest, start,
+            longest, start,
         )  # fmt: skip
         origin = passes.measure_inputs(start, count, longest, d, start_norm, start_distance)
         h[:] = start

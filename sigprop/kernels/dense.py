@@ -82,7 +82,7 @@ def sample(
     slopes = np.zeros((m + 1) * longest if random_slopes else 1)
     raw = np.empty(plane + 16)
     start = np.empty(plane)
-    basis, factor = np.empty(plane), np.empty(count * count)
+    basis = np.empty(plane)
     start_norm, start_distance = np.empty(count), np.empty(count * (count - 1) // 2)
     h, p, top = np.zeros(plane), np.zeros(plane), np.zeros(longest)
     hidden, q = np.zeros(plane), np.zeros(plane)
@@ -99,7 +99,6 @@ def sample(
         raw,
         start,
         basis,
-        factor,
         start_norm,
         start_distance,
         h,
@@ -120,12 +119,7 @@ def sample(
         borrow(arguments),
     )
     kept, kept_shift, slopes, raw = borrow(kept), borrow(kept_shift), borrow(slopes), borrow(raw)
-    start, basis, factor, start_norm = (
-        borrow(start),
-        borrow(basis),
-        borrow(factor),
-        borrow(start_norm),
-    )
+    start, basis, start_norm = borrow(start), borrow(basis), borrow(start_norm)
     start_distance, h, p, top = borrow(start_distance), borrow(h), borrow(p), borrow(top)
     hidden, q, units_on, dead = borrow(hidden), borrow(q), borrow(units_on), borrow(dead)
     dead_so_far = borrow(dead_so_far)
@@ -137,7 +131,7 @@ def sample(
         replica = first + r
         d = widths[0]
         passes.draw_inputs(
-            frame, given, random_input, key, replica, d, scratch, raw, basis, factor, longest, start
+            frame, given, random_input, key, replica, d, scratch, raw, basis, longest, start
         )
         origin = passes.measure_inputs(start, count, longest, d, start_norm, start_distance)
         h[:] = start

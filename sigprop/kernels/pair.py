@@ -281,12 +281,13 @@ def _weights(s, radius, at, gram, seen, crossed):
 
 @inner()
 def _layer(
-    activation, slope, scaled, random_slopes, pre, trunk, centred, table, layer, fan_in, fan_out,
-    key, replica, scratch, slopes, longest, z, z_at, shift, trail, here, there, gram, hidden,
-    radius, radius_at, advance, units_on, dead,
+    activation, slope, scaled, random_slopes, pre, trunk, centred, biased, table, layer, fan_in,
+    fan_out, key, replica, scratch, slopes, longest, z, z_at, shift, trail, here, there, gram,
+    hidden, radius, advance, units_on, dead,
 ):  # fmt: skip
     """One layer. ``hidden`` plane j becomes the inputs of matrix j, ``radius`` their factors.
 
+    (Plane 0 is written only if the branch does not begin with the state as it is.)
     ``gram`` holds the Gram matrix of the state on entry and, with ``advance``, that of the
     next one, which is written at ``there``, on exit.
     """
@@ -294,7 +295,7 @@ def _layer(
     plane = 2 * longest
     zero = np.int64(0)  # see `sample`
     up, down = act.units(scaled, shift)
-    unit = passes.inverse_power(shift)
+    unit = passes.inverse_power(shift) if biased else 0.0
     d = fan_in[layer, 0]
     f = table[layer, 2]
     units = 0
@@ -312,8 +313,9 @@ def _layer(
         units = d
         silent, quiet = a == 0.0, c == 0.0
     else:
-        vectors.copy(hidden, zero, f, trail, here, d)
-        vectors.copy(hidden, longest, f, trail, here + longest, d)
+        if centred:
+            vectors.copy(hidden, zero, f, trail, here, d)
+            vectors.copy(hidden, longest, f, trail, here + longest, d)
         a, b, c = f * f * gram[0], f * f * gram[1], f * f * gram[2]
     offset = z_at
     for j in range(m):
@@ -329,12 +331,16 @@ def _layer(
         p, q, r = _factor(s2 * a + bias, s2 * b + bias, s2 * c + bias)
         if p > 0.0 and r * r < _CLOSE * (s2 * c + bias):
             ratio = q / p
-            left = s2 * _apart(hidden, at, at + longest, ratio, n_in)
+            if j == 0 and not pre and not centred:
+                left = f * f * _apart(trail, here, here + longest, ratio, n_in)
+            else:
+                left = _apart(hidden, at, at + longest, ratio, n_in)
+            left *= s2
             left += bias * (1.0 - ratio) * (1.0 - ratio)
             r = math.sqrt(left) if left > _PARALLEL * (s2 * c + bias) else 0.0
-        radius[radius_at + 3 * j] = p
-        radius[radius_at + 3 * j + 1] = q
-        radius[radius_at + 3 * j + 2] = r
+        radius[3 * j] = p
+        radius[3 * j + 1] = q
+        radius[3 * j + 2] = r
         if j == m - 1 and trunk:
             break
         if random_slopes:
@@ -359,7 +365,7 @@ def _layer(
         f = table[layer, 1]
         n = fan_out[layer, m - 1]
         if trunk:
-            at = radius_at + 3 * (m - 1)
+            at = 3 * (m - 1)
             c = table[layer, 0]
             p, q, r = f * radius[at], f * radius[at + 1], f * radius[at + 2]
             if c != 1.0 or p != 0.0 or q != 0.0 or r != 0.0:
@@ -380,7 +386,7 @@ def _layer(
 @inner()
 def _back(
     activation, slope, scaled, pre, trunk, centred, biased, table, layer, fan_in, fan_out, slopes,
-    longest, z, z_at, zeta, zeta_at, shift, trail, here, hidden, radius, radius_at, work, p, gram,
+    longest, z, z_at, zeta, zeta_at, shift, trail, here, hidden, radius, work, p, gram,
 ):  # fmt: skip
     """One layer back: ``p`` becomes the gradients at the layer's inputs, ``gram`` theirs."""
     m = (table.shape[1] - 3) // 2
@@ -395,7 +401,7 @@ def _back(
             gram[0], gram[1], gram[2] = c * c * gram[0], c * c * gram[1], c * c * gram[2]
         return
     up, _ = act.units(scaled, shift)
-    unit = passes.inverse_power(shift)
+    unit = passes.inverse_power(shift) if biased else 0.0
     start = z_at
     for j in range(m - 1):
         start += 2 * fan_out[layer, j]
@@ -409,7 +415,7 @@ def _back(
     else:
         vectors.copy(work, zero, a, p, zero, n)
         vectors.copy(work, longest, a, p, longest, n)
-        at = radius_at + 3 * (m - 1)
+        at = 3 * (m - 1)
         g11, g12, g22 = _through(
             activation, slope[0], up, slopes, (m - 1) * longest, radius[at], radius[at + 1],
             radius[at + 2], z, start, start + n, work, zero, longest, n,
@@ -421,28 +427,37 @@ def _back(
         length = n + biased
         s = table[layer, 3 + j]
         at = j * plane
-        x11, x12, x21, x22 = _products(hidden, at, at + longest, zeta, draws, draws + length, n)
-        x11, x12, x21, x22 = s * x11, s * x12, s * x21, s * x22
+        if j == 0 and not pre and not centred:
+            x, at, following, unity = trail, here, here + longest, f
+        else:
+            x, following, unity = hidden, at + longest, 1.0
+        x11, x12, x21, x22 = _products(x, at, following, zeta, draws, draws + length, n)
+        k = s * unity
+        x11, x12, x21, x22 = k * x11, k * x12, k * x21, k * x22
         if biased:
             bias = table[layer, 3 + m + j] * unit
             one, two = bias * zeta[draws + n], bias * zeta[draws + length + n]
             x11, x12, x21, x22 = x11 + one, x12 + two, x21 + one, x22 + two
-        weight = _weights(s, radius, radius_at + 3 * j, (g11, g12, g22), seen, (x11, x12, x21, x22))
+        weight = _weights(s, radius, 3 * j, (g11, g12, g22), seen, (x11, x12, x21, x22))
         if j == 0 and not pre and not centred and trunk:
             k = a * f
+            g = k * unity
             gram[0], gram[1], gram[2] = _combine(
-                table[layer, 0], p, zero, longest, zeta, draws, draws + length, hidden, at,
-                at + longest, n,
+                table[layer, 0], p, zero, longest, zeta, draws, draws + length, x, at, following,
+                n,
                 (
-                    k * weight[0], k * weight[1], k * weight[2], k * weight[3], k * weight[4],
-                    k * weight[5], k * weight[6],
+                    k * weight[0], k * weight[1], k * weight[2], g * weight[3], g * weight[4],
+                    g * weight[5], g * weight[6],
                 ),
             )  # fmt: skip
             return
         q = plane - q
         _combine(
-            0.0, work, q, q + longest, zeta, draws, draws + length, hidden, at, at + longest, n,
-            weight,
+            0.0, work, q, q + longest, zeta, draws, draws + length, x, at, following, n,
+            (
+                weight[0], weight[1], weight[2], unity * weight[3], unity * weight[4],
+                unity * weight[5], unity * weight[6],
+            ),
         )  # fmt: skip
         if centred:
             passes.subtract_mean(work, q, n)
@@ -452,7 +467,7 @@ def _back(
             below = fan_out[layer, j - 1]
             start -= 2 * below
             made = (j if pre else j - 1) * longest
-            at = radius_at + 3 * (j - 1)
+            at = 3 * (j - 1)
             g11, g12, g22 = _through(
                 activation, slope[0], up, slopes, made, radius[at], radius[at + 1],
                 radius[at + 2], z, start, start + below, work, q, q + longest, n,
@@ -489,8 +504,9 @@ def sample(
     stores = segments if gradient_wanted else 1
 
     scratch = philox.new_scratch()
-    tape = np.zeros(kept_layers // group * stride)
-    zeta = np.zeros(stride_back)
+    tape = np.zeros(kept_layers // group * stride, np.float32)
+    zeta = np.zeros(stride_back, np.float32)
+    words = philox.new_words()
     trail = np.zeros((kept_layers + 1) * plane)
     trail_shift, trail_gram = np.zeros(kept_layers, np.int64), np.zeros(3 * kept_layers)
     kept, kept_shift, kept_gram = (
@@ -500,7 +516,7 @@ def sample(
     )
     slopes = np.zeros((m + 1) * longest if random_slopes else 1)
     raw = np.zeros(plane + 16)
-    start, basis, factor = np.zeros(plane), np.zeros(plane), np.zeros(4)
+    start, basis = np.zeros(plane), np.zeros(plane)
     start_norm, start_distance = np.zeros(2), np.zeros(1)
     p, top, work = np.zeros(plane), np.zeros(longest), np.zeros(2 * plane)
     hidden, radius = np.zeros((m + 1) * plane), np.zeros(3 * m)
@@ -508,13 +524,13 @@ def sample(
     gram, p_gram = np.zeros(3), np.zeros(3)
     owners = (
         tape, zeta, trail, trail_shift, trail_gram, kept, kept_shift, kept_gram, slopes, raw,
-        start, basis, factor, start_norm, start_distance, p, top, work, hidden, radius, units_on,
-        dead_so_far, gram, p_gram, scratch[0], scratch[1],
+        start, basis, start_norm, start_distance, p, top, work, hidden, radius, units_on,
+        dead_so_far, gram, p_gram, words, scratch[0], scratch[1],
     )  # fmt: skip
     tape, zeta, trail, slopes = borrow(tape), borrow(zeta), borrow(trail), borrow(slopes)
     trail_shift, trail_gram = borrow(trail_shift), borrow(trail_gram)
     kept, kept_shift, kept_gram = borrow(kept), borrow(kept_shift), borrow(kept_gram)
-    raw, start, basis, factor = borrow(raw), borrow(start), borrow(basis), borrow(factor)
+    raw, start, basis = borrow(raw), borrow(start), borrow(basis)
     start_norm, start_distance = borrow(start_norm), borrow(start_distance)
     p, top, work, hidden = borrow(p), borrow(top), borrow(work), borrow(hidden)
     radius, units_on, dead_so_far = borrow(radius), borrow(units_on), borrow(dead_so_far)
@@ -522,13 +538,13 @@ def sample(
     fan_in, fan_out, widths, slots = borrow(fan_in), borrow(fan_out), borrow(widths), borrow(slots)
     forward_offset, backward_offset = borrow(forward_offset), borrow(backward_offset)
     activity, dead_count = borrow(activity), borrow(dead_count)
-    scratch = (borrow(scratch[0]), borrow(scratch[1]))
+    words, scratch = borrow(words), (borrow(scratch[0]), borrow(scratch[1]))
 
     for r in range(states[0].shape[0]):
         replica = first + r
         d = widths[0]
         passes.draw_inputs(
-            frame, given, random_input, key, replica, d, scratch, raw, basis, factor, longest, start
+            frame, given, random_input, key, replica, d, scratch, raw, basis, longest, start
         )
         origin = passes.measure_inputs(start, two, longest, d, start_norm, start_distance)
         for i in range(plane):
@@ -563,24 +579,10 @@ def sample(
                 for i in range(3):
                     gram[i] = kept_gram[3 * s + i]
                 shift = kept_shift[s]
-            turned = gradient_wanted and step >= segments - 1
-            for visit in range(2 * walked if turned else walked):
-                advance = visit < walked
-                layer = begin + visit if advance else end - 1 - (visit - walked)
-                local = layer - begin
-                place = local // group
-                low = begin + place * group
-                high = min(low + group, depth)
-                base = place * stride
-                if advance and layer == low:
-                    need = forward_offset[high] - forward_offset[low]
-                    philox.normals(
-                        key, low // group, replica, philox.FORWARD, need, scratch, tape[base:]
-                    )
-                if not advance and layer == high - 1:
-                    need = backward_offset[high] - backward_offset[low]
-                    philox.normals(key, low // group, replica, philox.BACKWARD, need, scratch, zeta)
-                if visit == walked and step == segments - 1:
+            places = (walked + group - 1) // group
+            for turn in range(2 if gradient_wanted and step >= segments - 1 else 1):
+                advance = turn == 0
+                if not advance and step == segments - 1:
                     n = widths[depth]
                     philox.normals(key, 0, replica, philox.TOP, n, scratch, raw)
                     square = 0.0
@@ -597,55 +599,74 @@ def sample(
                             p, two, longest, zero, top, top_norm, trail, walked * plane, n,
                             displaced, slots[depth], r, gradients,
                         )  # fmt: skip
-                z_at = base + forward_offset[layer] - forward_offset[low]
-                here = local * plane
-                if advance:
-                    trail_shift[local] = shift
-                    for i in range(3):
-                        trail_gram[3 * local + i] = gram[i]
-                else:
-                    for i in range(3):
-                        gram[i] = trail_gram[3 * local + i]
-                n = widths[layer + 1]
-                _layer(
-                    activation, slope, scaled, random_slopes, pre, trunk, centred, table, layer,
-                    fan_in, fan_out, key, replica, scratch, slopes, longest, tape, z_at,
-                    trail_shift[local] + origin, trail, here, here + plane, gram, hidden, radius, 0,
-                    advance, units_on, dead_so_far,
-                )  # fmt: skip
-                if advance:
-                    lifted = passes.rescale(
-                        trail, here + plane, two, longest, n, shift,
-                        math.sqrt(max(gram[0], gram[2])),
-                    )  # fmt: skip
-                    if lifted != shift:
-                        for i in range(3):
-                            gram[i] = math.ldexp(gram[i], int(-2 * (lifted - shift)))
-                        shift = lifted
-                    if ahead and slots[layer + 1] >= 0:
-                        passes.record_state(
-                            trail, here + plane, longest, two, shift, start, start_norm,
-                            start_distance, n, displaced, slots[layer + 1], r, states, units_on,
-                            activity, dead_so_far, dead_count,
+                for visit in range(places):
+                    place = visit if advance else places - 1 - visit
+                    low = begin + place * group
+                    high = min(low + group, end)
+                    base = place * stride
+                    first_draw, first_back = forward_offset[low], backward_offset[low]
+                    if advance:
+                        philox.singles(
+                            key, low // group, replica, philox.FORWARD,
+                            forward_offset[high] - first_draw, words, tape[base:],
                         )  # fmt: skip
-                    continue
-                _back(
-                    activation, slope, scaled, pre, trunk, centred, biased, table, layer, fan_in,
-                    fan_out, slopes, longest, tape, z_at, zeta,
-                    backward_offset[layer] - backward_offset[low], trail_shift[local] + origin,
-                    trail, here, hidden, radius, 0, work, p, p_gram,
-                )  # fmt: skip
-                n = widths[layer]
-                lifted = passes.rescale(
-                    p, zero, two, longest, n, p_shift, math.sqrt(max(p_gram[0], p_gram[2]))
-                )
-                if lifted != p_shift:
-                    for i in range(3):
-                        p_gram[i] = math.ldexp(p_gram[i], int(-2 * (lifted - p_shift)))
-                    p_shift = lifted
-                if slots[layer] >= 0:
-                    passes.record_gradient(
-                        p, two, longest, p_shift, top, top_norm, trail, here, n, displaced,
-                        slots[layer], r, gradients,
-                    )  # fmt: skip
+                    else:
+                        philox.singles(
+                            key, low // group, replica, philox.BACKWARD,
+                            backward_offset[high] - first_back, words, zeta,
+                        )  # fmt: skip
+                    for step_in in range(high - low):
+                        layer = low + step_in if advance else high - 1 - step_in
+                        local = layer - begin
+                        z_at = base + forward_offset[layer] - first_draw
+                        here = local * plane
+                        if advance:
+                            trail_shift[local] = shift
+                            for i in range(3):
+                                trail_gram[3 * local + i] = gram[i]
+                        else:
+                            for i in range(3):
+                                gram[i] = trail_gram[3 * local + i]
+                        n = widths[layer + 1]
+                        _layer(
+                            activation, slope, scaled, random_slopes, pre, trunk, centred, biased,
+                            table, layer, fan_in, fan_out, key, replica, scratch, slopes, longest,
+                            tape, z_at, trail_shift[local] + origin, trail, here, here + plane,
+                            gram, hidden, radius, advance, units_on, dead_so_far,
+                        )  # fmt: skip
+                        if advance:
+                            lifted = passes.rescale(
+                                trail, here + plane, two, longest, n, shift,
+                                math.sqrt(max(gram[0], gram[2])),
+                            )  # fmt: skip
+                            if lifted != shift:
+                                for i in range(3):
+                                    gram[i] = math.ldexp(gram[i], int(-2 * (lifted - shift)))
+                                shift = lifted
+                            if ahead and slots[layer + 1] >= 0:
+                                passes.record_state(
+                                    trail, here + plane, longest, two, shift, start, start_norm,
+                                    start_distance, n, displaced, slots[layer + 1], r, states,
+                                    units_on, activity, dead_so_far, dead_count,
+                                )  # fmt: skip
+                            continue
+                        _back(
+                            activation, slope, scaled, pre, trunk, centred, biased, table, layer,
+                            fan_in, fan_out, slopes, longest, tape, z_at, zeta,
+                            backward_offset[layer] - first_back, trail_shift[local] + origin,
+                            trail, here, hidden, radius, work, p, p_gram,
+                        )  # fmt: skip
+                        n = widths[layer]
+                        lifted = passes.rescale(
+                            p, zero, two, longest, n, p_shift, math.sqrt(max(p_gram[0], p_gram[2]))
+                        )
+                        if lifted != p_shift:
+                            for i in range(3):
+                                p_gram[i] = math.ldexp(p_gram[i], int(-2 * (lifted - p_shift)))
+                            p_shift = lifted
+                        if slots[layer] >= 0:
+                            passes.record_gradient(
+                                p, two, longest, p_shift, top, top_norm, trail, here, n, displaced,
+                                slots[layer], r, gradients,
+                            )  # fmt: skip
     hold(owners)

@@ -8,7 +8,7 @@ overflows or underflows.
 import math
 
 from sigprop.kernels import philox, vectors
-from sigprop.kernels.compiled import inner
+from sigprop.kernels.compiled import inner, strict
 
 __all__ = [
     "draw_inputs",
@@ -32,7 +32,7 @@ def inverse_power(shift):
     return math.ldexp(1.0, int(min(-shift, 1000)))
 
 
-@inner()
+@strict
 def longest(fan_in, fan_out):
     """Size of a row: the widest layer, one more for a bias, padded for the generator."""
     widest = 1
@@ -64,7 +64,7 @@ def subtract_mean(x, x_at, n):
     return vectors.square_sum(x, x_at, n)
 
 
-@inner()
+@strict
 def draw_slopes(key, bounds, layer, replica, which, n, scratch, out):
     """Negative slopes of activation ``which`` of a layer, uniform between the bounds."""
     philox.uniforms(key, layer, replica, philox.SLOPE + 256 * which, n, scratch, out)
@@ -73,8 +73,67 @@ def draw_slopes(key, bounds, layer, replica, which, n, scratch, out):
         out[i] = middle + half * out[i]
 
 
-@inner()
-def draw_inputs(frame, given, random, key, replica, n, scratch, raw, basis, factor, stride, out):
+# What is done once a replica or at recorded layers only is strict, so that it is compiled once
+# and not merged into every kernel; four partial sums keep it from waiting for every addition.
+
+
+@strict
+def _dot(x, x_at, y, y_at, n):
+    """Sum of ``x y`` over n entries."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    whole = n // 4 * 4
+    for i in range(0, whole, 4):
+        j, k = x_at + i, y_at + i
+        a += x[j] * y[k]
+        b += x[j + 1] * y[k + 1]
+        c += x[j + 2] * y[k + 2]
+        d += x[j + 3] * y[k + 3]
+    for i in range(whole, n):
+        a += x[x_at + i] * y[y_at + i]
+    return (a + b) + (c + d)
+
+
+@strict
+def _apart(x, x_at, f, y, y_at, g, n):
+    """|f x - g y| and |f x|^2 - |g y|^2, the second without cancellation when they are close."""
+    square, along = 0.0, 0.0
+    other, further = 0.0, 0.0
+    whole = n // 2 * 2
+    for i in range(0, whole, 2):
+        u, v = g * y[y_at + i], g * y[y_at + i + 1]
+        a, b = f * x[x_at + i] - u, f * x[x_at + i + 1] - v
+        square += a * a
+        other += b * b
+        along += a * (2.0 * u + a)
+        further += b * (2.0 * v + b)
+    if whole < n:
+        u = g * y[y_at + whole]
+        a = f * x[x_at + whole] - u
+        square += a * a
+        along += a * (2.0 * u + a)
+    return math.sqrt(square + other), along + further
+
+
+@strict
+def _orthonormal(rows, stride, count, n, basis):
+    """Gram-Schmidt, twice: an orthonormal basis of linearly independent rows."""
+    for k in range(count):
+        here = k * stride
+        for i in range(n):
+            basis[here + i] = rows[here + i]
+        for _ in range(2):
+            for other in range(k):
+                there = other * stride
+                c = _dot(basis, there, basis, here, n)
+                for i in range(n):
+                    basis[here + i] -= c * basis[there + i]
+        size = math.sqrt(_dot(basis, here, basis, here, n))
+        for i in range(n):
+            basis[here + i] /= size
+
+
+@strict
+def draw_inputs(frame, given, random, key, replica, n, scratch, raw, basis, stride, out):
     """Rows of ``out``: given vectors, or sqrt(n) times a frame of random orthonormal ones."""
     if not random:
         for k in range(given.shape[0]):
@@ -86,7 +145,7 @@ def draw_inputs(frame, given, random, key, replica, n, scratch, raw, basis, fact
     for k in range(count):
         for i in range(n):
             out[k * stride + i] = raw[k * n + i]
-    vectors.orthonormalise(out, 0, stride, count, n, 0.0, basis, 0, factor, 0)
+    _orthonormal(out, stride, count, n, basis)
     root = math.sqrt(n)
     for k in range(count):
         for i in range(n):
@@ -96,27 +155,7 @@ def draw_inputs(frame, given, random, key, replica, n, scratch, raw, basis, fact
             out[k * stride + i] = root * total
 
 
-@inner("reassoc", "contract")
-def _distance(x, x_at, f, y, y_at, g, n):
-    """|f x - g y|."""
-    total = 0.0
-    for i in range(n):
-        v = f * x[x_at + i] - g * y[y_at + i]
-        total += v * v
-    return math.sqrt(total)
-
-
-@inner("reassoc", "contract")
-def _along(x, x_at, f, y, y_at, g, n):
-    """|f x|^2 - |g y|^2, without cancellation when the two are close."""
-    total = 0.0
-    for i in range(n):
-        v = f * x[x_at + i] - g * y[y_at + i]
-        total += v * (2.0 * g * y[y_at + i] + v)
-    return total
-
-
-@inner()
+@strict
 def measure_inputs(start, count, stride, n, norms, distances):
     """Bring the inputs to a norm about 1 by a power of two, and measure them there.
 
@@ -132,17 +171,17 @@ def measure_inputs(start, count, stride, n, norms, distances):
             start[k * stride + i] = math.ldexp(start[k * stride + i], int(-origin))
     pair = 0
     for k in range(count):
-        norms[k] = math.sqrt(vectors.square_sum(start, k * stride, n))
+        norms[k] = math.sqrt(_dot(start, k * stride, start, k * stride, n))
         for other in range(k + 1, count):
-            distances[pair] = _distance(start, k * stride, 1.0, start, other * stride, 1.0, n)
+            distances[pair] = _apart(start, k * stride, 1.0, start, other * stride, 1.0, n)[0]
             pair += 1
     return origin
 
 
-@inner()
+@strict
 def _compare(x, x_at, shift, y, y_at, y_norm, n, displaced):
     """(log |x| / |y|, log |x - y| / |y|) for x in units 2^shift; the second if ``displaced``."""
-    square = vectors.square_sum(x, x_at, n)
+    square = _dot(x, x_at, x, x_at, n)
     if square > 0.0:
         log_norm = 0.5 * math.log(square) + shift * _LOG_2 - math.log(y_norm)
     else:
@@ -152,17 +191,17 @@ def _compare(x, x_at, shift, y, y_at, y_norm, n, displaced):
     # Units in which neither of the two overflows.
     lift = max(shift, 0)
     f, g = math.ldexp(1.0, int(max(shift - lift, -1070))), math.ldexp(1.0, int(max(-lift, -1070)))
-    far = _distance(x, x_at, f, y, y_at, g, n)
+    far, along = _apart(x, x_at, f, y, y_at, g, n)
     if far == 0.0:
         return 0.0, -math.inf
     if far < 1e-3 * y_norm * g:
         # Close by, the norm is read off the displacement, without cancellation.
         base = y_norm * g
-        log_norm = 0.5 * math.log1p(_along(x, x_at, f, y, y_at, g, n) / (base * base))
+        log_norm = 0.5 * math.log1p(along / (base * base))
     return log_norm, math.log(far) + lift * _LOG_2 - math.log(y_norm)
 
 
-@inner()
+@strict
 def record_state(
     h, h_at, stride, count, shift, start, norms, distances, n, displaced, slot, r, outputs,
     units_on, activity, dead, dead_count,
@@ -182,12 +221,12 @@ def record_state(
             log_displacement[r, slot, k] = far
         activity[r, slot, k] = units_on[k]
         dead_count[r, slot, k] = dead[k]
-        gram[r, slot, k, k] = vectors.square_sum(h, row, n)
+        gram[r, slot, k, k] = _dot(h, row, h, row, n)
         for other in range(k + 1, count):
             there = h_at + other * stride
-            gram[r, slot, k, other] = vectors.dot(h, row, h, there, n)
+            gram[r, slot, k, other] = _dot(h, row, h, there, n)
             gram[r, slot, other, k] = gram[r, slot, k, other]
-            far = _distance(h, row, 1.0, h, there, 1.0, n)
+            far = _apart(h, row, 1.0, h, there, 1.0, n)[0]
             log_distance[r, slot, pair] = (
                 math.log(far) + shift * _LOG_2 - math.log(distances[pair])
                 if far > 0.0
@@ -196,7 +235,7 @@ def record_state(
             pair += 1
 
 
-@inner()
+@strict
 def record_gradient(
     p, count, stride, shift, top, top_norm, h, h_at, n, displaced, slot, r, outputs
 ):  # fmt: skip
@@ -211,7 +250,7 @@ def record_gradient(
         log_gradient[r, slot, k] = size
         if displaced:
             log_displacement[r, slot, k] = far
-        squares = vectors.square_sum(p, row, n) * vectors.square_sum(h, there, n)
+        squares = _dot(p, row, p, row, n) * _dot(h, there, h, there, n)
         alignment[r, slot, k] = (
-            vectors.dot(p, row, h, there, n) / math.sqrt(squares) if squares > 0.0 else math.nan
+            _dot(p, row, h, there, n) / math.sqrt(squares) if squares > 0.0 else math.nan
         )

@@ -252,19 +252,19 @@ def sample(
     radius, sums = np.zeros((kept_layers, m)), np.zeros((kept_layers, m, 2))
     kept, kept_shift = np.zeros(stores * longest), np.zeros(stores, np.int64)
     raw = np.zeros(longest + 16)
-    basis, factor, start = np.zeros(longest), np.zeros(1), np.zeros(longest)
+    basis, start = np.zeros(longest), np.zeros(longest)
     start_norm, start_distance = np.zeros(1), np.zeros(1)
     p, top = np.zeros(longest), np.zeros(longest)
     units_on, one_dead = np.zeros(1), np.zeros(1)
     owners = (
         tape, zeta, trail, trail_shift, radius, sums, kept, kept_shift, raw, basis,
-        factor, start, start_norm, start_distance, p, top, units_on, one_dead, words, scratch[0],
+        start, start_norm, start_distance, p, top, units_on, one_dead, words, scratch[0],
         scratch[1],
     )  # fmt: skip
     tape, zeta, trail, words = borrow(tape), borrow(zeta), borrow(trail), borrow(words)
     trail_shift, radius, sums = borrow(trail_shift), borrow(radius), borrow(sums)
     kept, kept_shift, raw = borrow(kept), borrow(kept_shift), borrow(raw)
-    basis, factor, start = borrow(basis), borrow(factor), borrow(start)
+    basis, start = borrow(basis), borrow(start)
     start_norm, start_distance = borrow(start_norm), borrow(start_distance)
     p, top, units_on, one_dead = borrow(p), borrow(top), borrow(units_on), borrow(one_dead)
     table, fan_in, fan_out, widths = borrow(table), borrow(fan_in), borrow(fan_out), borrow(widths)
@@ -276,7 +276,7 @@ def sample(
         replica = first + r
         d = widths[0]
         passes.draw_inputs(
-            frame, given, random_input, key, replica, d, scratch, raw, basis, factor, longest, start
+            frame, given, random_input, key, replica, d, scratch, raw, basis, longest, start
         )
         origin = passes.measure_inputs(start, one, longest, d, start_norm, start_distance)
         for i in range(d):
