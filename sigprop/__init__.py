@@ -1,7 +1,7 @@
 """How signals fare in random deep networks: simulated exactly in law, and fast.
 
 A `Network` says the shape, a scheme (`Fixup`, `Power`, ...) how weights and coefficients
-are initialised, an input (`Point`, `Pair`, `Given`) what enters layer 0. Together they are
+are initialised, an input (`Point`, `Pair`, ...) what enters layer 0. Together they are
 an `Ensemble`, a probability law; `simulate` draws networks from it, sends the input forward
 and a gradient backward, and returns what was measured, with error bars, as an
 `xarray.Dataset`:
@@ -28,9 +28,12 @@ _HOME = {
     "Network": "spec",
     "Ensemble": "spec",
     "simulate": "simulate",
+    "simulate_coupled": "simulate",
+    "sweep": "sweep",
     "load": "result",
     "Point": "inputs",
     "Pair": "inputs",
+    "Equiangular": "inputs",
     "Given": "inputs",
     "He": "schemes",
     "Glorot": "schemes",
@@ -57,6 +60,14 @@ _HOME = {
     "Rademacher": "laws",
     "StudentT": "laws",
     "Stable": "laws",
+    "Independent": "processes",
+    "FractionalGaussianNoise": "processes",
+    "Rbf": "processes",
+    "Matern": "processes",
+    "Cauchy": "processes",
+    "Hermite": "processes",
+    "Tied": "processes",
+    "GivenCovariance": "processes",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -73,8 +84,18 @@ if TYPE_CHECKING:
         SiLU,
         Tanh,
     )
-    from sigprop.inputs import Given, Pair, Point
+    from sigprop.inputs import Equiangular, Given, Pair, Point
     from sigprop.laws import Gaussian, Rademacher, Stable, StudentT, Uniform
+    from sigprop.processes import (
+        Cauchy,
+        FractionalGaussianNoise,
+        GivenCovariance,
+        Hermite,
+        Independent,
+        Matern,
+        Rbf,
+        Tied,
+    )
     from sigprop.result import load
     from sigprop.schemes import (
         Fixup,
@@ -89,8 +110,9 @@ if TYPE_CHECKING:
         SkipInit,
         StableResNet,
     )
-    from sigprop.simulate import simulate
+    from sigprop.simulate import simulate, simulate_coupled
     from sigprop.spec import Ensemble, Network
+    from sigprop.sweep import sweep
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ FAMILIES = {
     "blocks": "what a layer computes (--block)",
     "activations": "the function of a unit (--activation)",
     "laws": "the law of one weight (--law)",
+    "processes": "the dependence of weights along depth (--process, --inner-process)",
     "inputs": "what enters layer 0 (--inputs)",
     "samplers": "ways of drawing from the law (--sampler)",
     "observables": "what is measured (--observe)",
@@ -30,6 +31,10 @@ FAMILIES = {
 
 _SHARED = {
     "schemes": "\nevery one also takes --bias-variance (default 0) and --skip (default 1)",
+    "processes": (
+        "\nneeds Gaussian weights, unless independent; options of the inner process have "
+        "--inner- before\ntheir name, as in --inner-hurst"
+    ),
     "inputs": "\ngiven vectors come from a file: --inputs FILE.npy, one row for each input",
 }
 
@@ -68,8 +73,12 @@ def _members(family: str) -> Mapping[str, Any]:
         import sigprop.laws
 
         return spec.WeightLaw.family
+    if family == "processes":
+        import sigprop.processes
+
+        return spec.Process.family
     if family == "inputs":
-        import sigprop.inputs  # noqa: F401  each of the four fills its registry
+        import sigprop.inputs  # noqa: F401  each of the five fills its registry
 
         return spec.Inputs.family
     if family == "samplers":
@@ -102,11 +111,15 @@ def _about(member: Any) -> Iterator[str]:
 
 def _options(member: Any) -> list[str]:
     """The options of a member on the command line; not those that every scheme shares."""
-    from sigprop.inputs import Pair
-    from sigprop.spec import Activation, Scheme, WeightLaw
+    from sigprop.inputs import Equiangular, Pair
+    from sigprop.processes import FunctionCovariance, GivenCovariance
+    from sigprop.spec import Activation, Process, Scheme, WeightLaw
 
-    families = (Scheme, Activation, WeightLaw, Pair)
+    families = (Scheme, Activation, WeightLaw, Process, Pair, Equiangular)
+    unspoken = (FunctionCovariance, GivenCovariance)  # a file or Python says these
     if not (isinstance(member, type) and issubclass(member, families)):
+        return []
+    if issubclass(member, unspoken):
         return []
     shared = [field.name for field in dataclasses.fields(Scheme)]
     return [

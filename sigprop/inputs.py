@@ -1,9 +1,9 @@
-"""What enters layer 0: a point on the sphere, a pair at an angle, or given vectors.
+"""What enters layer 0: a point on the sphere, inputs at one angle, or given vectors.
 
 For rotation-invariant weights only the lengths and angles of the inputs matter, and for
 other weights a random orientation, drawn anew for every network, makes a result a
-property of the law and not of a direction. Hence a point and a pair are drawn uniformly
-on the sphere of radius sqrt(width); given vectors are taken as they are.
+property of the law and not of a direction. Hence a point, a pair and equiangular inputs are
+drawn uniformly on the sphere of radius sqrt(width); given vectors are taken as they are.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from sigprop.errors import SpecError
-from sigprop.spec import Inputs, Network, check_number
+from sigprop.spec import Inputs, Network, check_count, check_number
 
-__all__ = ["Given", "Pair", "Point"]
+__all__ = ["Equiangular", "Given", "Pair", "Point"]
 
 
 @Inputs.family.register("point")
@@ -78,6 +78,65 @@ class Pair(Inputs):
             raise SpecError(
                 f"a pair of inputs at an angle needs a width of at least 2, got {width}: on a "
                 "line there is no angle. Use inputs Point, or Given with two numbers."
+            )
+
+
+@Inputs.family.register("equiangular")
+@dataclass(frozen=True, kw_only=True)
+class Equiangular(Inputs):
+    """Several inputs, every two at the same angle, in a uniformly random position.
+
+    A cone of inputs, as data are: vectors with independent entries, uniform on [0, 1], have
+    cosines near 3/4, which is the default.
+
+    Parameters
+    ----------
+    count : int
+        K, at least 2 (default 10).
+    cosine : float
+        Cosine of the angle between any two, from -1 / (K - 1), below which there are no K
+        such vectors, to below 1 (default 0.75).
+    """
+
+    count: int = 10
+    cosine: float = 0.75
+
+    def __post_init__(self) -> None:
+        count = check_count("count", self.count, least=2, why="For one input use Point.")
+        cosine = check_number(
+            "cosine",
+            self.cosine,
+            low=-1 / (count - 1),
+            high=1.0,
+            open_high=True,
+            why=f"No {count} vectors have a smaller cosine between every two, and at 1 they would "
+            "be one input.",
+        )
+        object.__setattr__(self, "count", count)
+        object.__setattr__(self, "cosine", cosine)
+
+    def frame(self) -> np.ndarray:
+        # The Cholesky factor of (1 - c) I + c 11^T: below its diagonal a column is constant.
+        factor = np.zeros((self.count, self.count))
+        used = 0.0
+        for j in range(self.count):
+            factor[j, j] = math.sqrt(max(0.0, 1.0 - used))
+            if j + 1 < self.count:
+                below = (self.cosine - used) / factor[j, j]
+                factor[j + 1 :, j] = below
+                used += below**2
+        return factor
+
+    def array(self, width: int) -> None:
+        return None
+
+    def check(self, network: Network) -> None:
+        width = int(network.state_widths[0])
+        if width < self.count:
+            raise SpecError(
+                f"{self.count} equiangular inputs need a width of at least {self.count}, got "
+                f"{width}: they are made of as many orthogonal directions. Use a smaller count "
+                "or a larger width."
             )
 
 

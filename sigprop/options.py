@@ -25,8 +25,10 @@ __all__ = [
     "extra",
     "inner_width",
     "layers",
+    "literal",
     "made_by",
     "numbers",
+    "places",
     "refuse_beside_source",
     "words",
 ]
@@ -96,6 +98,16 @@ def layers(option: str, text: str | None) -> list[int] | None:
     return sorted(found)
 
 
+def places(option: str, text: str | None) -> list[int | str] | None:
+    """Read ``0,50%,top``: layers as `layers` does, and words, which are checked elsewhere."""
+    if text is None:
+        return None
+    found: list[int | str] = []
+    for word in words(text) or ("",):
+        found += layers(option, word) or () if ":" in word else [word]
+    return found
+
+
 def extra(arguments: Sequence[str], own: Sequence[str]) -> dict[str, Any]:
     """Pair up the options that a command does not have itself: those of a member.
 
@@ -117,14 +129,14 @@ def extra(arguments: Sequence[str], own: Sequence[str]) -> dict[str, Any]:
             if not left or left[0].startswith("--"):
                 raise SpecError(f"{word} needs a value, or is no option.{did_you_mean(word, own)}")
             value = left.pop(0)
-        found[name.replace("-", "_")] = _literal(value)
+        found[name.replace("-", "_")] = literal(value)
     return found
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
     """Read a number, a list of them, or leave a word as it is."""
     if "," in text:
-        return tuple(_literal(word) for word in words(text) or ())
+        return tuple(literal(word) for word in words(text) or ())
     for kind in (int, float):
         try:
             return kind(text)
@@ -147,9 +159,11 @@ def ensemble(asked: Mapping[str, Any], members: Mapping[str, Any], own: Sequence
     ----------
     asked : mapping
         depth, width, widths, block, inner_layers, inner_width, scheme, activation, law,
-        inputs and cosine; None where the option was not given.
+        inputs and cosine, and possibly process, inner_process and count; None where the
+        option was not given.
     members : mapping
-        Options of the scheme, the activation and the law, see `extra`.
+        Options of the scheme, the activation, the law and the processes, see `extra`. Those
+        of the inner process have ``inner_`` before their name.
     own : sequence of str
         Options of the command, for the nearest one.
 
@@ -160,8 +174,9 @@ def ensemble(asked: Mapping[str, Any], members: Mapping[str, Any], own: Sequence
     """
     import sigprop.activations
     import sigprop.laws
-    import sigprop.schemes  # noqa: F401  the three fill their registries
-    from sigprop.spec import Activation, Ensemble, Network, Scheme, WeightLaw
+    import sigprop.processes
+    import sigprop.schemes  # noqa: F401  the four fill their registries
+    from sigprop.spec import Activation, Ensemble, Network, Process, Scheme, WeightLaw
 
     if asked["scheme"] is None:
         raise SpecError(
@@ -173,9 +188,22 @@ def ensemble(asked: Mapping[str, Any], members: Mapping[str, Any], own: Sequence
         "activation": Activation.family[asked["activation"] or "relu"],
         "law": WeightLaw.family[asked["law"] or "gaussian"],
     }
+    files: dict[str, Any] = {}
+    for role in ("process", "inner process"):
+        name = asked.get(role.replace(" ", "_"))
+        if name is not None and name.endswith(".npy"):
+            name, files[role] = "covariance", _array(f"--{role.replace(' ', '-')}", Path(name))
+        if name is not None:
+            chosen[role] = Process.family[name]
     values = _deal(members, chosen, own)
-    law = _make(chosen["law"], values["law"])
-    scheme = _make(chosen["scheme"], {**values["scheme"], "law": law})
+    for role, matrix in files.items():
+        values[role]["matrix"] = matrix
+    made = {
+        role.replace(" ", "_"): _make(chosen[role], values[role], role)
+        for role in chosen
+        if role in ("law", "process", "inner process")
+    }
+    scheme = _make(chosen["scheme"], {**values["scheme"], **made})
     shape = {
         name: asked[name]
         for name in ("width", "widths", "inner_layers", "inner_width", "block")
@@ -187,7 +215,8 @@ def ensemble(asked: Mapping[str, Any], members: Mapping[str, Any], own: Sequence
         activation=_make(chosen["activation"], values["activation"]),
         **shape,
     )
-    return Ensemble(network, scheme, _inputs(asked["inputs"], asked["cosine"]))
+    inputs = _inputs(asked["inputs"], asked["cosine"], asked.get("count"))
+    return Ensemble(network, scheme, inputs)
 
 
 def _depth(asked: Mapping[str, Any]) -> int:
@@ -205,8 +234,11 @@ def _deal(
     members: Mapping[str, Any], chosen: Mapping[str, type[Member]], own: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Hand every extra option to the chosen member that has a field of that name."""
+    members_too = ("law", "process", "inner_process")  # of the scheme, with options of their own
     takes = {
-        role: [f.name for f in dataclasses.fields(kind) if f.name != "law"]
+        role: [
+            _prefix(role) + f.name for f in dataclasses.fields(kind) if f.name not in members_too
+        ]
         for role, kind in chosen.items()
     }
     values: dict[str, dict[str, Any]] = {role: {} for role in chosen}
@@ -220,7 +252,7 @@ def _deal(
             )
             known = [*own, *(_dashed(field) for fields in takes.values() for field in fields)]
             raise UnknownName(
-                f"{_dashed(name)} is no option of simulate, nor of what was chosen."
+                f"{_dashed(name)} is no option of the command, nor of what was chosen."
                 f"{did_you_mean(_dashed(name), known)} Of the members, {listing}."
             )
         if len(takers) > 1:
@@ -228,13 +260,18 @@ def _deal(
                 f"{_dashed(name)} could mean the {' or the '.join(takers)}. Say it in Python, "
                 "where each has its own."
             )
-        values[takers[0]][name] = value
+        values[takers[0]][name.removeprefix(_prefix(takers[0]))] = value
     return values
 
 
-def _make(kind: type[Member], values: Mapping[str, Any]) -> Any:
+def _prefix(role: str) -> str:
+    """What stands before the options of a role: both processes may be of one kind."""
+    return "inner_" if role == "inner process" else ""
+
+
+def _make(kind: type[Member], values: Mapping[str, Any], role: str = "") -> Any:
     missing = [
-        _dashed(f.name)
+        _dashed(_prefix(role) + f.name)
         for f in dataclasses.fields(kind)
         if f.name not in values
         and f.default is dataclasses.MISSING
@@ -248,34 +285,47 @@ def _make(kind: type[Member], values: Mapping[str, Any]) -> Any:
     return kind(**values)
 
 
-def _inputs(name: str | None, cosine: float | None) -> Inputs:
-    from sigprop.inputs import Given, Pair, Point
+def _inputs(name: str | None, cosine: float | None, count: int | None) -> Inputs:
+    from sigprop.inputs import Equiangular, Given, Pair, Point
 
-    if name is not None and name.endswith(".npy"):
-        chosen: Inputs = Given(_array(Path(name)))
-    elif name in (None, "pair"):
-        return Pair() if cosine is None else Pair(cosine=cosine)
+    given = {"cosine": cosine, "count": count}
+    asked: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if name == "equiangular":
+        return Equiangular(**asked)
+    if count is not None:
+        raise SpecError(
+            "--count is the number of equiangular inputs: leave it out, or use --inputs "
+            "equiangular."
+        )
+    if name in (None, "pair"):
+        return Pair(**asked)
+    if name.endswith(".npy"):
+        chosen: Inputs = Given(_array("--inputs", Path(name)))
     elif name == "point":
         chosen = Point()
     else:
         raise UnknownName(
-            f"{name!r} is no input.{did_you_mean(str(name), ['point', 'pair'])} "
-            "Known: point, pair, or a file FILE.npy with one row for each input."
+            f"{name!r} is no input.{did_you_mean(name, ['point', 'pair', 'equiangular'])} "
+            "Known: point, pair, equiangular, or a file FILE.npy with one row for each input."
         )
     if cosine is not None:
-        raise SpecError("--cosine is the angle of a pair: leave it out, or use --inputs pair.")
+        raise SpecError(
+            "--cosine is the angle of a pair or of equiangular inputs: leave it out, or use "
+            "--inputs pair."
+        )
     return chosen
 
 
-def _array(path: Path) -> Any:
+def _array(option: str, path: Path) -> Any:
     import numpy as np
 
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise SpecError(
-            f"--inputs {path} cannot be read as a NumPy array: {error}. "
-            "Write it with numpy.save(FILE, array), one row for each input."
+            f"{option} {path} cannot be read as a NumPy array: {error}. Write it with "
+            "numpy.save(FILE, array), one row for each "
+            f"{'input' if option == '--inputs' else 'layer'}."
         ) from error
 
 

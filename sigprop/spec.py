@@ -17,6 +17,9 @@ preact W_m phi(... W_1 phi(h))               m (``inner_layers``)
 ====== ===================================== =========================
 
 and ``plain`` is the feed-forward net ``h' = branch phi(W h + b)``, without a trunk.
+
+The law of a weight says how one entry is distributed, a `Process` how the entries that sit
+at one place of one matrix depend on each other from layer to layer.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ __all__ = [
     "LayerTable",
     "Member",
     "Network",
+    "Process",
     "Scheme",
     "WeightLaw",
     "blocks",
@@ -240,6 +244,61 @@ class WeightLaw(Member):
     def sample(self, generator: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
         """Draw with NumPy, float64: the readable definition that kernels are held to."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process(Member):
+    """Base of the dependence of weights along depth.
+
+    The entries at one place of one matrix, layers 1 .. depth, are one path
+    ``(v_1 .. v_depth)`` of the process times their standard deviations in the table; the
+    entries at two places are independent. Biases are independent from layer to layer.
+
+    Class attributes
+    ----------------
+    formula, source : str
+        What ``sigprop list processes`` prints.
+    independent : bool
+        Whether the layers are independent, so that every sampler may ignore the process.
+    gaussian : bool
+        Whether paths are jointly Gaussian, ``paths`` then being a linear map.
+    """
+
+    family: ClassVar[Registry[Any]] = Registry("process")
+    formula: ClassVar[str]
+    source: ClassVar[str]
+    independent: ClassVar[bool] = False
+    gaussian: ClassVar[bool] = True
+
+    def covariance(self, depth: int) -> np.ndarray:
+        """E v_i v_j of the entries at unit scale, shape (depth, depth), layers 1 .. depth."""
+        raise NotImplementedError
+
+    def autocovariance(self, depth: int) -> np.ndarray | None:
+        """E v_i v_{i+k} for k = 0 .. depth - 1, shape (depth,); None if not stationary."""
+        return None
+
+    def draws(self, depth: int) -> int:
+        """The number of standard normals that one path consumes."""
+        raise NotImplementedError
+
+    def paths(self, normals: np.ndarray, depth: int) -> np.ndarray:
+        """Turn independent standard normals into paths; deterministic, row by row.
+
+        Parameters
+        ----------
+        normals : ndarray, shape (count, draws(depth))
+        depth : int
+
+        Returns
+        -------
+        ndarray, float64, shape (count, depth)
+            A new array; column ``i`` belongs to layer ``i + 1``.
+        """
+        raise NotImplementedError
+
+    def check(self, depth: int) -> None:
+        """Raise SpecError if there is no such process on ``depth`` layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -502,6 +561,9 @@ class LayerTable:
         The law of an entry at unit scale.
     centred : bool
         Whether every row of every matrix is projected to sum zero.
+    processes : tuple of Process, one a matrix
+        How the entries of a matrix depend on those of the same place in other layers. The
+        empty tuple, the default, becomes independent layers.
     """
 
     skip: np.ndarray
@@ -511,10 +573,23 @@ class LayerTable:
     bias_scale: np.ndarray
     law: WeightLaw
     centred: bool = False
+    processes: tuple[Process, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.processes:
+            import sigprop.processes  # noqa: F401  fills the registry
+
+            processes = (Process.named("independent"),) * self.scale.shape[1]
+            object.__setattr__(self, "processes", processes)
 
     @property
     def biased(self) -> bool:
         return bool(np.any(self.bias_scale != 0))
+
+    @property
+    def correlated(self) -> bool:
+        """Whether the layers of any matrix depend on each other."""
+        return not all(process.independent for process in self.processes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -529,6 +604,10 @@ class Scheme(Member):
         Variance of the Gaussian biases of every matrix (default 0: no biases).
     skip : float or sequence of depth floats
         Skip coefficients (default 1).
+    process : Process or str
+        Dependence along depth of the last matrix of a layer (default independent).
+    inner_process : Process or str, optional
+        That of all earlier matrices of the layer (default: the same as ``process``).
 
     Class attributes
     ----------------
@@ -549,9 +628,15 @@ class Scheme(Member):
     law: WeightLaw | str = "gaussian"
     bias_variance: float = 0.0
     skip: float | tuple[float, ...] = 1.0
+    process: Process | str = "independent"
+    inner_process: Process | str | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
+        put(self, "process", _process("process", self.process))
+        if self.inner_process is not None:
+            inner = _process("inner_process", self.inner_process)
+            put(self, "inner_process", None if inner == self.process else inner)
         if isinstance(self.law, str):
             import sigprop.laws  # noqa: F401  fills the registry
 
@@ -566,6 +651,26 @@ class Scheme(Member):
             put(self, "skip", tuple(check_number("each skip", s) for s in self.skip))
         else:
             put(self, "skip", check_number("skip", self.skip))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Member.to_dict`; processes are left out where all layers are independent.
+
+        So the digest of an ensemble, hence its stream of random numbers, is what it was
+        before there were processes.
+        """
+        values = super().to_dict()
+        assert isinstance(self.process, Process)
+        if self.inner_process is None:
+            del values["inner_process"]
+            if self.process.independent:
+                del values["process"]
+        return values
+
+    def processes(self, network: Network) -> tuple[Process, ...]:
+        """The process of each matrix of a layer of ``network``."""
+        inner = self.process if self.inner_process is None else self.inner_process
+        assert isinstance(self.process, Process) and isinstance(inner, Process)
+        return (*(inner,) * (network.matrices - 1), self.process)
 
     def layers(self, network: Network) -> LayerTable:
         """Lower to the table of ``network``; subclasses end in `table`."""
@@ -611,7 +716,22 @@ class Scheme(Member):
             bias_scale=np.full(shape, math.sqrt(self.bias_variance)),
             law=self.law,
             centred=centred,
+            processes=self.processes(network),
         )
+
+
+def _process(name: str, value: Any) -> Process:
+    """The process that ``value`` is or names."""
+    import sigprop.processes  # noqa: F401  fills the registry
+
+    if isinstance(value, str):
+        return Process.named(value)
+    if not isinstance(value, Process):
+        raise SpecError(
+            f"{name} must be a Process or the name of one, got {value!r}. Use a process of "
+            "sigprop.processes."
+        )
+    return value
 
 
 # ------------------------------------------------------------------- ensemble
@@ -646,10 +766,11 @@ class Ensemble:
             object.__setattr__(self, "inputs", Pair())
         elif not isinstance(self.inputs, Inputs):
             raise SpecError(
-                f"inputs must be Point, Pair or Given of sigprop.inputs, got {self.inputs!r}."
+                f"inputs must be Point, Pair, Equiangular or Given of sigprop.inputs, got "
+                f"{self.inputs!r}."
             )
         self.inputs.check(self.network)
-        _ = self.table  # a scheme that does not fit is refused here, before any work
+        _check_processes(self.network, self.table)  # a table that does not fit is refused early
 
     @cached_property
     def table(self) -> LayerTable:
@@ -668,7 +789,8 @@ class Ensemble:
         import sigprop.activations
         import sigprop.inputs
         import sigprop.laws
-        import sigprop.schemes  # noqa: F401  the four fill their registries
+        import sigprop.processes
+        import sigprop.schemes  # noqa: F401  the five fill their registries
 
         return cls(
             Network.from_dict(data["network"]),
@@ -683,4 +805,39 @@ class Ensemble:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-_NESTED: dict[str, type[Member]] = {"law": WeightLaw, "activation": Activation}
+def _check_processes(network: Network, table: LayerTable) -> None:
+    """Raise unless matrices that depend on each other along depth can be drawn."""
+    if len(table.processes) != network.matrices:
+        raise SpecError(
+            f"the table names {len(table.processes)} processes, but a layer of block "
+            f"{network.block!r} has {network.matrices} matrices. Give one process a matrix."
+        )
+    if not table.correlated:
+        return
+    kinds = {process.kind for process in table.processes if not process.independent}
+    if table.law.kind != "gaussian":
+        raise Unsupported(
+            f"process {min(kinds)!r} was asked for with law {table.law.kind!r}, but a process "
+            "makes its paths of Gaussian numbers: a law and a covariance along depth do not "
+            "determine the joint law of other weights. Use law 'gaussian', or process "
+            "'independent'."
+        )
+    shapes = np.stack(network.fans, axis=-1)
+    for j, process in enumerate(table.processes):
+        if process.independent:
+            continue
+        if bool((shapes[:, j] != shapes[0, j]).any()):
+            raise Unsupported(
+                f"process {process.kind!r} follows one entry of a matrix through all layers, but "
+                f"matrix {j + 1} changes its shape with depth. Use one width and one "
+                "inner_width for all layers, or process 'independent' for that matrix."
+            )
+        process.check(network.depth)
+
+
+_NESTED: dict[str, type[Member]] = {
+    "law": WeightLaw,
+    "activation": Activation,
+    "process": Process,
+    "inner_process": Process,
+}

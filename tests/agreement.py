@@ -16,6 +16,7 @@ from sigprop.activations import LeakyReLU, RandomisedLeakyReLU
 from sigprop.backends import applicable, choose
 from sigprop.inputs import Given, Pair
 from sigprop.laws import Stable, StudentT
+from sigprop.processes import FractionalGaussianNoise, Hermite, Tied
 from sigprop.schemes import NFResNet
 from sigprop.spec import Ensemble, Network
 from tests.ensembles import gentle, uneven
@@ -39,6 +40,8 @@ class Case:
     samplers: tuple[str, ...]
 
 
+SUM_OF_3 = Given([[1.0, 0.2, -0.7], [-0.3, 1.1, 0.5], [0.7, 1.3, -0.2]])
+ROUGH, LONG = FractionalGaussianNoise(hurst=0.2), FractionalGaussianNoise(hurst=0.9)
 LEAKY, STEEP = LeakyReLU(slope=0.3), LeakyReLU(slope=-0.7)
 RANDOMISED = RandomisedLeakyReLU(low=-0.2, high=0.9)
 NARROW, SLIM = (1, 2, 1, 3), (2, 1, 3, 2, 1, 2, 2, 3)
@@ -102,6 +105,22 @@ CASES = {
     "student": Case(uneven("inner", "relu", law=StudentT(dof=5.0), inputs=Pair()), DENSE),
     "cauchy-like": Case(uneven("res1", "tanh", law=StudentT(dof=1.5)), DENSE),
     "stable": Case(uneven("preact", LEAKY, law=Stable(stability=1.3), bias_variance=0.1), DENSE),
+    # layers that depend on each other: matrices of one shape
+    "rough res3": Case(uneven("res3", "relu", hidden=(3,), process=ROUGH), DENSE),
+    "smooth around rough": Case(
+        uneven(
+            "inner", STEEP, hidden=(2, 3), bias_variance=0.3, process=LONG, inner_process=ROUGH,
+            inputs=Pair(cosine=0.3),
+        ),
+        DENSE,
+    ),
+    "tied res1": Case(uneven("res1", "tanh", width=3, process=Tied(), inputs=SUM_OF_3), DENSE),
+    "hermite plain": Case(
+        uneven("plain", "relu", states=(4,) * 5, process=Hermite(rank=2, decay=0.3)), DENSE
+    ),
+    "rough among shapes": Case(
+        uneven("preact", "gelu", hidden=(3,), process="independent", inner_process=LONG), DENSE
+    ),
     # rows that sum to zero
     "centred": Case(
         Ensemble(Network(depth=4, width=4, block="preact"), NFResNet(), Pair()), VECTORS

@@ -36,8 +36,9 @@ def uneven(
     law: Any = "gaussian",
     bias_variance: float = 0.0,
     inputs: Inputs | None = None,
+    **processes: Any,
 ) -> Ensemble:
-    """Four layers of one block; see the module."""
+    """Four layers of one block; see the module. ``processes`` are those of a scheme."""
     shape: dict[str, Any] = {"depth": 4, "block": block, "activation": activation}
     if block == "plain":
         shape["widths"] = states
@@ -55,6 +56,7 @@ def uneven(
         variance=tuple(map(tuple, variance)),
         law=law,
         bias_variance=bias_variance,
+        **processes,
     )
     return Ensemble(bare, scheme, Point() if inputs is None else inputs)
 

@@ -15,13 +15,9 @@ so that two different functions of one name never share a digest.
 
 from __future__ import annotations
 
-import ast
-import inspect
 import math
 import numbers
 import re
-import textwrap
-import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -31,6 +27,7 @@ import numpy as np
 from sigprop.activations import _codes
 from sigprop.activations._quadrature import ByQuadrature
 from sigprop.errors import SpecError, Unsupported
+from sigprop.source import text
 from sigprop.spec import Activation, check_number
 
 __all__ = ["FunctionActivation", "function"]
@@ -70,14 +67,14 @@ class FunctionActivation(ByQuadrature):
                 "FunctionActivation is made by sigprop.activations.function(name, f), which "
                 "also registers the name: a result could not say how it was made otherwise."
             )
-        for field, text in zip(("source", "derivative_source"), self.texts, strict=True):
-            if getattr(self, field) not in (None, text):
+        for field, written in zip(("source", "derivative_source"), self.texts, strict=True):
+            if getattr(self, field) not in (None, written):
                 raise SpecError(
                     f"the {field} recorded for activation {self.kind!r} is not that of the "
                     "function registered here under this name, so the law is another one. "
                     "Register the function that the result was made with, or a new name."
                 )
-            object.__setattr__(self, field, text)
+            object.__setattr__(self, field, written)
 
     @property
     def differentiable(self) -> bool:
@@ -147,7 +144,7 @@ def function(
         kinks = tuple(sorted({*kinks, 0.0}))
     if derivative is not None:
         _check_derivative(name, function, derivative, kinks)
-    texts = (_text(function), "" if derivative is None else _text(derivative))
+    texts = (text(function), "" if derivative is None else text(derivative))
     wanted = {"texts": texts, "kinks": kinks, "homogeneous": bool(homogeneous)}
     if name in Activation.family:
         standing = Activation.family[name]
@@ -224,47 +221,3 @@ def _check_derivative(
                 f"u = {u:g}, where the function's slope is {slope:.6g}. Gradients would be "
                 "wrong: correct it, or name the kink."
             )
-
-
-# --------------------------------------------------------------------- source
-
-
-def _text(function: Callable[..., Any], seen: tuple[int, ...] = ()) -> str:
-    """Source of ``function``, and the value of every name that it takes from outside."""
-    name = getattr(function, "__name__", repr(function))
-    try:
-        text = textwrap.dedent(inspect.getsource(function)).strip()
-        if name == "<lambda>":
-            ast.parse(text)  # a lambda that spans lines may come back cut
-    except (OSError, TypeError, SyntaxError) as error:
-        raise SpecError(
-            f"the source of function {name!r} cannot be read, and a result must record it. "
-            "Define it with def, in a file or a notebook cell."
-        ) from error
-    lines = [text]
-    if function.__defaults__:
-        lines.append(f"# defaults: {function.__defaults__!r}")
-    outside = inspect.getclosurevars(function)
-    for key, value in sorted({**outside.globals, **outside.nonlocals}.items()):
-        value = getattr(value, "py_func", value)
-        if isinstance(value, types.ModuleType):
-            lines.append(f"# {key}: module {value.__name__}")
-        elif isinstance(value, types.FunctionType):
-            if id(value) not in (*seen, id(function)):
-                lines.append(f"# {key}:\n{_text(value, (*seen, id(function), id(value)))}")
-        elif isinstance(value, (types.BuiltinFunctionType, np.ufunc, type)):
-            lines.append(f"# {key}: {getattr(value, '__module__', '')}.{value.__name__}")
-        elif _is_constant(value):
-            lines.append(f"# {key} = {value!r}")
-        else:
-            raise SpecError(
-                f"function {name!r} refers to {key!r}, a {type(value).__name__}, whose value a "
-                "result cannot record. Use numbers, functions and modules only."
-            )
-    return "\n".join(lines)
-
-
-def _is_constant(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(_is_constant(item) for item in value)
-    return value is None or isinstance(value, (numbers.Number, str, np.bool_))

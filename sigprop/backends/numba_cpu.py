@@ -7,6 +7,7 @@ trace. The law is in the kernels: `sigprop.kernels.chain`, `.conditional` and `.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = ["Chain", "Conditional", "Dense"]
 
 _TAPE_BYTES = 32 * 2**20
 _GROUP_DRAWS = 4096  # normals with one address, so that the generator works on long stretches
+_WEIGHT_BYTES = 2**31  # of one network, where all of its layers are drawn together
 _GRADIENT_FIELDS = frozenset({"log_gradient", "log_gradient_displacement", "alignment"})
 _DISPLACEMENT_FIELDS = frozenset({"log_displacement", "log_gradient_displacement"})
 
@@ -144,6 +146,16 @@ def _not_applicable(ensemble: Ensemble, fields: frozenset[str]) -> str | None:
     )
 
 
+def _correlated(table: LayerTable) -> str:
+    """Why a sampler that forms no matrix cannot follow weights along depth."""
+    kinds = sorted({process.kind for process in table.processes if not process.independent})
+    return (
+        f"it draws every layer without its matrix, so it needs independent layers, got process "
+        f"{' and '.join(map(repr, kinds))}: later layers depend on weights that were never drawn. "
+        "Use --sampler dense."
+    )
+
+
 def _slots(depth: int, layers: np.ndarray) -> np.ndarray:
     slots = np.full(depth + 1, -1, np.int64)
     slots[layers] = np.arange(len(layers))
@@ -212,6 +224,8 @@ class Chain(Sampler):
                 f"it is exact only for Gaussian weights, got law {table.law.kind!r}: it needs "
                 "rotation invariance. Use --sampler dense."
             )
+        if table.correlated:
+            return _correlated(table)
         if ensemble.inputs.count > 1:
             return (
                 f"it follows one input, got {ensemble.inputs.count}: the angle between two passes "
@@ -329,6 +343,8 @@ class Conditional(Sampler):
                 f"it is exact only for Gaussian weights, got law {law.kind!r}: W h given h has no "
                 "closed law for other weights. Use --sampler dense."
             )
+        if ensemble.table.correlated:
+            return _correlated(ensemble.table)
         return _not_applicable(ensemble, fields)
 
     def kernel(self, ensemble: Ensemble) -> str:
@@ -396,7 +412,43 @@ class Dense(Sampler):
     about = "O(width^2) draws a layer: any weight law, block and activation, K inputs"
 
     def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
+        phi = ensemble.network.phi
+        if ensemble.table.correlated:
+            if phi.homogeneous and phi.negative_slope is None:
+                return (
+                    f"activation {phi.kind!r} draws its slopes unit by unit, which is not offered "
+                    "with a process along depth. Use leaky_relu."
+                )
+            from sigprop.backends import correlated
+
+            need = correlated.weight_bytes(ensemble)
+            if need > _WEIGHT_BYTES:
+                return (
+                    f"a process along depth needs all weights of a network at once, "
+                    f"{need / 2**30:.1f} GiB here, and {_WEIGHT_BYTES / 2**30:.0f} GiB are "
+                    "allowed. Use a smaller width or depth."
+                )
         return _not_applicable(ensemble, fields)
+
+    def coupled(self, ensembles: Sequence[Ensemble]) -> bool:
+        return all(e.table.law.kind == "gaussian" for e in ensembles) and not any(
+            self.refusal(e, frozenset()) or _slopes_are_random(e) for e in ensembles
+        )
+
+    def sample_coupled(
+        self,
+        ensembles: Sequence[Ensemble],
+        fields: frozenset[str],
+        layers: np.ndarray,
+        key: np.ndarray,
+        first: int,
+        count: int,
+    ) -> list[dict[str, np.ndarray]]:
+        if not self.coupled(ensembles):
+            return super().sample_coupled(ensembles, fields, layers, key, first, count)
+        from sigprop.backends import correlated
+
+        return correlated.sample(ensembles, fields, layers, key, first, count)
 
     def sample(
         self,
@@ -407,6 +459,10 @@ class Dense(Sampler):
         first: int,
         count: int,
     ) -> dict[str, np.ndarray]:
+        if ensemble.table.correlated:
+            from sigprop.backends import correlated
+
+            return correlated.sample([ensemble], fields, layers, key, first, count)[0]
         from sigprop.kernels import dense
 
         network, law = ensemble.network, ensemble.table.law
@@ -426,6 +482,11 @@ class Dense(Sampler):
             outputs.gradients, outputs.activity, outputs.dead,
         )  # fmt: skip
         return outputs.trace(fields)
+
+
+def _slopes_are_random(ensemble: Ensemble) -> bool:
+    phi = ensemble.network.phi
+    return phi.homogeneous and phi.negative_slope is None
 
 
 def _offsets(draws: np.ndarray) -> np.ndarray:

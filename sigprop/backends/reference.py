@@ -25,14 +25,18 @@ powers of two, which is exact, so that no depth overflows. Gradients always are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import scipy
 
 from sigprop.activations.randomised_leaky_relu import RandomisedLeakyReLU
 from sigprop.backends.base import Sampler, applicable
-from sigprop.spec import Activation, Ensemble
+from sigprop.processes.hermite import Hermite
+from sigprop.spec import Activation, Ensemble, Process
 
 __all__ = ["Draws", "Reference", "backward", "draw", "forward", "measure", "simulate_one"]
 
@@ -69,19 +73,28 @@ class Draws:
 def draw(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> Draws:
     """Draw one network from each generator.
 
-    The order within a network: the frame of the inputs; layer by layer and matrix by matrix
-    the weights, then the biases; layer by layer the slopes; the top gradient.
+    The order within a network: the frame of the inputs; matrix by matrix the paths of weights
+    that depend on each other along depth; layer by layer and matrix by matrix the other
+    weights, then the biases; layer by layer the slopes; the top gradient.
     """
     network, table = ensemble.network, ensemble.table
     fan_in, fan_out = network.fans
     shapes = [list(zip(rows, columns)) for rows, columns in zip(fan_out.tolist(), fan_in.tolist())]
 
     inputs = _inputs(ensemble, generators)
+    paths = {
+        j: np.stack([_paths(process, g, network.depth, shapes[0][j]) for g in generators])
+        for j, process in enumerate(table.processes)
+        if not process.independent
+    }
     weights, biases = [], []
     for layer, matrices in enumerate(shapes):
         layer_weights, layer_biases = [], []
         for j, (rows, columns) in enumerate(matrices):
-            w = np.stack([table.law.sample(g, (rows, columns)) for g in generators])
+            if j in paths:
+                w = paths[j][:, layer]
+            else:
+                w = np.stack([table.law.sample(g, (rows, columns)) for g in generators])
             if table.centred:
                 w -= w.mean(axis=-1, keepdims=True)
             layer_weights.append(table.scale[layer, j] * w)
@@ -102,6 +115,33 @@ def draw(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> Draws
     last = int(network.state_widths[-1])
     top = np.stack([g.standard_normal((1, last)) for g in generators])
     return Draws(inputs, weights, biases, slopes, top)
+
+
+def _paths(
+    process: Process, generator: np.random.Generator, depth: int, shape: tuple[int, int]
+) -> np.ndarray:
+    """Weights at unit scale along depth, shape (depth, *shape), from the covariance alone.
+
+    A root of the covariance matrix times normals, which shares nothing with the way in which
+    the process itself draws; a Hermite process is the polynomial of such a path.
+    """
+    gaussian: Process = process.driver if isinstance(process, Hermite) else process
+    if not gaussian.gaussian:
+        size = (math.prod(shape), process.draws(depth))
+        return process.paths(generator.standard_normal(size), depth).T.reshape(depth, *shape)
+    x = np.tensordot(_root(gaussian, depth), generator.standard_normal((depth, *shape)), 1)
+    if isinstance(process, Hermite):
+        return scipy.special.eval_hermitenorm(process.rank, x) / math.sqrt(
+            math.factorial(process.rank)
+        )
+    return x
+
+
+@lru_cache(maxsize=8)
+def _root(process: Process, depth: int) -> np.ndarray:
+    """The symmetric root of the covariance, shape (depth, depth)."""
+    values, vectors = np.linalg.eigh(process.covariance(depth))
+    return vectors * np.sqrt(values.clip(0.0)) @ vectors.T
 
 
 def _inputs(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> np.ndarray:

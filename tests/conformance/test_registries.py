@@ -12,20 +12,37 @@ import pytest
 import sigprop.activations
 import sigprop.inputs
 import sigprop.laws
-import sigprop.schemes  # noqa: F401  the four fill their registries
-from sigprop.errors import SigpropError, UnknownName, Unsupported
+import sigprop.processes
+import sigprop.schemes  # noqa: F401  the five fill their registries
+from sigprop.errors import SigpropError, SpecError, UnknownName, Unsupported
 from sigprop.registry import Registry
-from sigprop.spec import Activation, Ensemble, Inputs, Network, Scheme, WeightLaw, blocks
+from sigprop.spec import (
+    Activation,
+    Ensemble,
+    Inputs,
+    Network,
+    Process,
+    Scheme,
+    WeightLaw,
+    blocks,
+)
 
-FAMILIES = (Activation, WeightLaw, Scheme, Inputs)
+FAMILIES = (Activation, WeightLaw, Process, Scheme, Inputs)
 MEMBERS = [(base, kind) for base in FAMILIES for kind in base.family]
+
+
+SPECIAL = {
+    "vectors": ((1.0, 2.0), (-0.5, 3.0)),
+    "matrix": ((1.0, 0.5, 0.1), (0.5, 2.0, -0.3), (0.1, -0.3, 1.5)),
+    "rank": 3,
+}
 
 
 def example(base, kind):
     """A member with its defaults; a field without one gets 0.5, or what it is for."""
     member = base.family[kind]
     values = {
-        field.name: ((1.0, 2.0), (-0.5, 3.0)) if field.name == "vectors" else 0.5
+        field.name: SPECIAL.get(field.name, 0.5)
         for field in dataclasses.fields(member)
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
@@ -39,6 +56,7 @@ def identify(value):
 every_member = pytest.mark.parametrize(("base", "kind"), MEMBERS, ids=identify)
 every_scheme = pytest.mark.parametrize("kind", list(Scheme.family))
 every_law = pytest.mark.parametrize("kind", list(WeightLaw.family))
+every_process = pytest.mark.parametrize("kind", list(Process.family))
 every_activation = pytest.mark.parametrize("kind", list(Activation.family))
 
 
@@ -46,9 +64,11 @@ def test_the_families_are_the_ones_promised():
     assert {"linear", "relu", "leaky_relu", "randomised_leaky_relu", "tanh", "erf", "gelu",
             "silu"} <= set(Activation.family)  # fmt: skip
     assert set(WeightLaw.family) >= {"gaussian", "uniform", "rademacher", "student_t", "stable"}
+    assert set(Process.family) >= {"independent", "fgn", "rbf", "matern", "cauchy", "hermite",
+            "tied", "covariance", "legacy_fgn", "legacy_rbf"}  # fmt: skip
     assert {"he", "glorot", "lecun", "power", "stable", "fixup", "skipinit", "rezero",
             "layerscale", "nf", "given"} <= set(Scheme.family)  # fmt: skip
-    assert set(Inputs.family) >= {"point", "pair", "given"}
+    assert set(Inputs.family) >= {"point", "pair", "equiangular", "given"}
     assert set(blocks) >= {"plain", "res1", "res3", "inner", "preact"}
 
 
@@ -133,6 +153,87 @@ def test_laws_state_their_moments_and_sample_shapes(kind):
     assert drawn.shape == (3, 5) and drawn.dtype == np.float64
     codes = [WeightLaw.family[k].code for k in WeightLaw.family]
     assert codes.count(law.code) == 1
+
+
+# ------------------------------------------------------------------ processes
+
+
+@every_process
+def test_a_process_draws_paths_of_the_covariance_that_it_states(kind):
+    """A Gaussian path is a matrix times normals: M^T M is its covariance, to rounding."""
+    process = example(Process, kind)
+    seen = 0
+    for depth in (1, 2, 3, 6, 7, 33):
+        try:
+            process.check(depth)
+        except SpecError:  # a given matrix has one depth
+            continue
+        seen += 1
+        count = process.draws(depth)
+        covariance = process.covariance(depth)
+        assert isinstance(count, int) and count >= 1
+        assert covariance.shape == (depth, depth) and covariance.dtype == np.float64
+        assert (covariance == covariance.T).all()
+        rho = process.autocovariance(depth)
+        if rho is not None:
+            lags = np.abs(np.subtract.outer(np.arange(depth), np.arange(depth)))
+            np.testing.assert_array_equal(covariance, rho[lags])
+        if process.gaussian:
+            matrix = process.paths(np.eye(count), depth)
+            np.testing.assert_allclose(matrix.T @ matrix, covariance, rtol=0, atol=1e-12)
+    assert seen
+
+
+@every_process
+def test_paths_are_a_function_of_their_own_normals(kind):
+    """Bit for bit, whatever stands in the other rows, and the normals are left as they were."""
+    process, depth = example(Process, kind), 3
+    normals = np.random.default_rng(0).standard_normal((9, process.draws(depth)))
+    before = normals.copy()
+    paths = process.paths(normals, depth)
+    assert paths.shape == (9, depth) and paths.dtype == np.float64
+    assert paths.base is None or not np.shares_memory(paths, normals)
+    np.testing.assert_array_equal(normals, before)
+    for rows in (slice(1), slice(2, 7), slice(8, 9)):
+        np.testing.assert_array_equal(process.paths(normals[rows], depth), paths[rows])
+    assert process.paths(normals[:0], depth).shape == (0, depth)
+
+
+@every_process
+def test_a_process_says_its_formula_and_its_source(kind):
+    process = Process.family[kind]
+    assert len(process.formula) > 10 and process.formula.endswith(".")
+    assert len(process.source) > 7
+    assert process.independent == (kind == "independent")
+
+
+@every_process
+def test_a_process_reaches_the_table_and_the_digest(kind):
+    process, network = example(Process, kind), Network(depth=3, width=4)
+    plain = Ensemble(network, Scheme.named("he"))
+    last = Ensemble(network, Scheme.family["he"](process=process, inner_process="independent"))
+    first = Ensemble(network, Scheme.family["he"](inner_process=process))
+    both = Ensemble(network, Scheme.family["he"](process=process))
+    independent = Process.named("independent")
+    assert last.table.processes == (independent, process)
+    assert first.table.processes == (process, independent)
+    assert both.table.processes == (process, process)
+    for ensemble in (last, first, both):
+        assert ensemble.table.correlated == (kind != "independent")
+        again = Ensemble.from_dict(json.loads(json.dumps(ensemble.to_dict())))
+        assert again == ensemble and again.digest == ensemble.digest
+    different = {plain.digest, last.digest, first.digest, both.digest}
+    assert len(different) == (1 if kind == "independent" else 4)
+
+
+@every_process
+def test_only_gaussian_weights_have_a_process(kind):
+    scheme = Scheme.family["he"](law="uniform", process=example(Process, kind))
+    if kind == "independent":
+        assert not Ensemble(Network(depth=3, width=4), scheme).table.correlated
+        return
+    with pytest.raises(Unsupported, match=f"'{kind}'.*'uniform'.*Use law 'gaussian'"):
+        Ensemble(Network(depth=3, width=4), scheme)
 
 
 # -------------------------------------------------------------------- schemes

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from sigprop.backends import samplers
 from sigprop.errors import SpecError
-from sigprop.inputs import Given, Pair, Point
+from sigprop.inputs import Equiangular, Given, Pair, Point
 from sigprop.schemes import He
 from sigprop.spec import Ensemble, Inputs, Network
 
@@ -37,6 +38,55 @@ def test_a_pair_needs_a_plane():
     with pytest.raises(SpecError, match="at least 2"):
         Ensemble(Network(depth=1, width=1), He(), Pair())
     Ensemble(Network(depth=1, width=1), He(), Point())
+
+
+@pytest.mark.parametrize(
+    ("count", "cosine"),
+    [(2, -1.0), (2, 0.3), (3, -0.5), (4, -1 / 3), (10, 0.75), (5, 0.0), (7, -0.1)],
+)
+def test_equiangular_inputs_have_unit_lengths_and_one_cosine(count, cosine):
+    inputs = Equiangular(count=count, cosine=cosine)
+    frame = inputs.frame()
+    wanted = np.full((count, count), cosine)
+    np.fill_diagonal(wanted, 1.0)
+    np.testing.assert_allclose(frame @ frame.T, wanted, rtol=0, atol=1e-14)
+    assert inputs.count == count and inputs.array(count) is None
+    if count == 2:
+        np.testing.assert_allclose(frame, Pair(cosine=cosine).frame(), atol=1e-15)
+
+
+def test_equiangular_inputs_are_ten_at_the_cosine_of_uniform_data_by_default():
+    assert Equiangular() == Equiangular(count=10, cosine=0.75)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"count": 1}, "count must be an integer of at least 2"),
+        ({"count": 2.5}, "count must be"),
+        ({"count": 3, "cosine": -0.51}, "cosine must be .* No 3 vectors"),
+        ({"count": 3, "cosine": 1.0}, "cosine must be"),
+    ],
+)
+def test_equiangular_inputs_that_cannot_be_are_refused(values, says):
+    with pytest.raises(SpecError, match=says):
+        Equiangular(**values)
+
+
+def test_equiangular_inputs_need_a_direction_each():
+    Ensemble(Network(depth=1, width=4), He(), Equiangular(count=4))
+    with pytest.raises(SpecError, match="4 equiangular inputs need a width of at least 4, got 3"):
+        Ensemble(Network(depth=1, width=3), He(), Equiangular(count=4))
+
+
+@pytest.mark.parametrize("sampler", ["reference", "conditional", "dense"])
+def test_samplers_start_from_equiangular_inputs(sampler):
+    law = Ensemble(Network(depth=1, width=5), He(), Equiangular(count=3, cosine=-0.4))
+    fields = frozenset({"cosine"})
+    key = np.array([1, 2], np.uint32)
+    trace = samplers[sampler]().sample(law, fields, np.array([0, 1]), key, 0, 4)
+    assert trace["cosine"].shape == (4, 2, 3)
+    np.testing.assert_allclose(trace["cosine"][:, 0], -0.4, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, bool])
