@@ -1,16 +1,30 @@
 """Closed forms, each with its status, its assumptions and a test that could fail.
 
-=============== ========================================================================
-second_moment   E|h_l|^2, E|p_l|^2 and both displacements: exact at any width and depth
-fourth_moment   the same for fourth powers, hence the error of a measured mean square
-dead            the probability that a layer of ReLUs is silent
-=============== ========================================================================
+================ =========================================================================
+second_moment    E|h_l|^2, E|p_l|^2 and both displacements: exact at any width and depth
+fourth_moment    the same for fourth powers, hence the error of a measured mean square
+dead             the probability that a layer of ReLUs is silent
+mean_field       mean squares at infinite width for any covariance of weights along depth
+limits           regimes, equations in the limit of depth, strong orders as measured
+finite_width     deep narrow nets: log norms of linear and ReLU res1; kernels of wide ones
+outer_activation branches that end in their activation: drift, volatility, moments
+stable_resnet    branches that differ by layer: their product at any depth
+long_memory      weights of long memory: critical exponent and size of the driver
+================ =========================================================================
 
-None needs the width to be large. All need a positively homogeneous activation, since for
-others no power of the norm has a closed recursion.
+The first three hold at every width, for a positively homogeneous activation, since for others no
+power of the norm has a closed recursion. The others are limits, and say of what.
 """
 
 from analysis.theory.dead import dead_probability, expected_dead_layers
+from analysis.theory.finite_width import (
+    commutation_rate,
+    geometric_log_norm,
+    infinite_width_gram,
+    kernel_ode,
+    quasi_geometric_drift,
+    quasi_geometric_log_mean,
+)
 from analysis.theory.fourth_moment import (
     displacement_relative_variance,
     gradient_displacement_relative_variance,
@@ -19,24 +33,72 @@ from analysis.theory.fourth_moment import (
     log_gradient_fourth_moment,
     relative_variance,
 )
+from analysis.theory.limits import (
+    limit_equation,
+    linear_strong_mean_square,
+    measured_order,
+    regime,
+    scaling_exponent,
+    weak_limit,
+)
+from analysis.theory.long_memory import (
+    driver_exponent,
+    driver_variance,
+)
+from analysis.theory.mean_field import MeanField, mean_field, mean_field_arrays
+from analysis.theory.outer_activation import (
+    outer_activation_drift,
+    outer_activation_limit,
+    outer_activation_mean_field,
+    outer_activation_mean_square,
+    outer_activation_volatility,
+)
 from analysis.theory.second_moment import (
     log_displacement_mean_square,
     log_gradient_displacement_mean_square,
     log_gradient_mean_square,
     log_mean_square,
 )
+from analysis.theory.stable_resnet import (
+    decreasing_log_mean_square,
+    stable_log_mean_square,
+)
 
 __all__ = [
+    "MeanField",
+    "commutation_rate",
     "dead_probability",
+    "decreasing_log_mean_square",
     "displacement_relative_variance",
+    "driver_exponent",
+    "driver_variance",
     "expected_dead_layers",
+    "geometric_log_norm",
     "gradient_displacement_relative_variance",
     "gradient_relative_variance",
+    "infinite_width_gram",
+    "kernel_ode",
+    "limit_equation",
+    "linear_strong_mean_square",
     "log_displacement_mean_square",
     "log_fourth_moment",
     "log_gradient_displacement_mean_square",
     "log_gradient_fourth_moment",
     "log_gradient_mean_square",
     "log_mean_square",
+    "mean_field",
+    "mean_field_arrays",
+    "measured_order",
+    "outer_activation_drift",
+    "outer_activation_limit",
+    "outer_activation_mean_field",
+    "outer_activation_mean_square",
+    "outer_activation_volatility",
+    "quasi_geometric_drift",
+    "quasi_geometric_log_mean",
+    "regime",
     "relative_variance",
+    "scaling_exponent",
+    "stable_log_mean_square",
+    "weak_limit",
 ]
