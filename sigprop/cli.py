@@ -27,6 +27,8 @@ __all__ = ["main"]
 
 GROUP = "sigprop.commands"
 INTERRUPTED = 130
+# What the parser of values says, and in our words.
+_TAKES = {"valid integer": "an integer", "valid number": "a number"}
 
 
 def _about() -> None:
@@ -98,6 +100,9 @@ def _usage(error: typer.TyperException) -> str:
     option = getattr(error, "option_name", None)
     if option is None or not hasattr(error, "possibilities"):
         message = error.format_message().replace("Value error, ", "")
+        for parsed, takes in _TAKES.items():
+            if parsed in message:
+                message = f"{message.partition(': ')[0]}: the option takes {takes}."
         return message[:1].lower() + message[1:]
     context = getattr(error, "ctx", None)
     known = ["--help", "--version"]

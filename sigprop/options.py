@@ -250,10 +250,23 @@ def _deal(
                 f"{', '.join(_dashed(field) for field in takes[role]) or 'none'}"
                 for role in chosen
             )
+            from sigprop.spec import Activation, Process, Scheme, WeightLaw
+
             known = [*own, *(_dashed(field) for fields in takes.values() for field in fields)]
+            owners = [
+                f"{kind.family.family} {member!r}"
+                for kind in (Scheme, Activation, WeightLaw, Process)
+                for member in kind.family
+                if any(f.name == name for f in dataclasses.fields(kind.family[member]))
+            ]
+            hint = (
+                f" It belongs to {' or '.join(owners)}, which was not chosen."
+                if owners and not any(k.endswith(_dashed(name)[1:]) for k in known)
+                else did_you_mean(_dashed(name), known)
+            )
             raise UnknownName(
                 f"{_dashed(name)} is no option of the command, nor of what was chosen."
-                f"{did_you_mean(_dashed(name), known)} Of the members, {listing}."
+                f"{hint} Of the members, {listing}."
             )
         if len(takers) > 1:
             raise SpecError(
@@ -354,11 +367,11 @@ def made_by(source: Path, run: Mapping[str, Any]) -> tuple[Ensemble, dict[str, A
     run : mapping
         Arguments given explicitly; they replace those of the result.
     """
-    from sigprop.result import load
+    from sigprop.result import read
     from sigprop.simulate import arguments
     from sigprop.spec import Ensemble
 
-    result = load(source)
+    result, _ = read(source)
     law = Ensemble.from_dict(json.loads(result.attrs["ensemble"]))
     before = arguments(result)
     if "orders" in run or "observe" in run:
