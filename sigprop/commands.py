@@ -1,4 +1,4 @@
-"""The commands ``simulate``, ``show`` and ``list``: from options to a law, and to what to print.
+"""The commands ``simulate``, ``sweep``, ``show``, ``list``: from options to laws and to print.
 
 Nothing heavy is imported before a command runs, so that ``--help`` is instant.
 """
@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sigprop import options
-from sigprop.errors import Interrupted
+from sigprop.errors import Interrupted, SpecError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import xarray as xr
 
-__all__ = ["list_members", "show", "simulate"]
+__all__ = ["list_members", "show", "simulate", "sweep"]
 
 
 class Format(enum.StrEnum):
@@ -30,6 +32,14 @@ class Format(enum.StrEnum):
     table = "table"
     json = "json"
     csv = "csv"
+
+
+class Coupled(enum.StrEnum):
+    """Whether the points of a sweep share their random numbers."""
+
+    auto = "auto"
+    yes = "yes"
+    no = "no"
 
 
 # ------------------------------------------------------------------------ commands
@@ -97,17 +107,41 @@ def simulate(
             help="Law of one weight: see sigprop list laws. (default: gaussian)",
         ),
     ] = None,
+    process: Annotated[
+        str | None,
+        typer.Option(
+            "--process",
+            metavar="NAME|FILE.npy",
+            help="Dependence of weights along depth: see sigprop list processes; a file holds a "
+            "covariance. (default: independent)",
+        ),
+    ] = None,
+    inner_process: Annotated[
+        str | None,
+        typer.Option(
+            "--inner-process",
+            metavar="NAME|FILE.npy",
+            help="That of all but the last matrix of a layer. (default: that of --process)",
+        ),
+    ] = None,
     inputs: Annotated[
         str | None,
         typer.Option(
             "--inputs",
-            metavar="point|pair|FILE.npy",
+            metavar="point|pair|equiangular|FILE.npy",
             help="What enters layer 0; a file holds one row for each input. (default: pair)",
         ),
     ] = None,
     cosine: Annotated[
         float | None,
-        typer.Option("--cosine", help="Cosine of the angle of the pair. (default: 0.5)"),
+        typer.Option(
+            "--cosine",
+            help="Cosine of the angle between inputs. (default: 0.5; equiangular: 0.75)",
+        ),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", help="Inputs equiangular: their number. (default: 10)"),
     ] = None,
     replicas: Annotated[
         int | None,
@@ -122,6 +156,14 @@ def simulate(
         typer.Option(
             "--workers",
             help="Threads; no number depends on them. (default: one a core)",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Use the workers of this Dask scheduler; no number depends on them.",
         ),
     ] = None,
     sampler: Annotated[
@@ -201,9 +243,9 @@ def simulate(
     Prints what was measured against layer, with error bars and one plain sentence on what it
     means, and writes a netCDF file.
 
-    Options of the chosen scheme, activation and law are options here too, as in
+    Options of the chosen scheme, activation, law and process are options here too, as in
     --scheme power --beta 0.5. They are listed by: sigprop list schemes, sigprop list
-    activations, sigprop list laws.
+    activations, sigprop list laws, sigprop list processes.
     """
     asked = {
         "depth": depth,
@@ -215,8 +257,11 @@ def simulate(
         "scheme": scheme,
         "activation": activation,
         "law": law,
+        "process": process,
+        "inner_process": inner_process,
         "inputs": inputs,
         "cosine": cosine,
+        "count": count,
     }
     own = [name for parameter in context.command.params for name in parameter.opts]
     members = options.extra(context.args, own)
@@ -245,11 +290,12 @@ def simulate(
         _tell(f"{path} holds this run already, and is shown. To run it again: --force")
         result = load(path)
     else:
-        with _progress() as progress, _resumable(path):
+        with _executor(scheduler) as executor, _progress() as progress, _resumable(path):
             result = run_simulation(
                 ensemble,
                 **given,
                 workers=workers,
+                executor=executor,
                 out=path,
                 force=force,
                 resume=resume,
@@ -262,14 +308,247 @@ def simulate(
 simulate.open_options = True  # type: ignore[attr-defined]
 
 
+def sweep(
+    context: typer.Context,
+    scheme: Annotated[
+        str | None,
+        typer.Option("--scheme", metavar="NAME,...", help="See sigprop list schemes."),
+    ] = None,
+    activation: Annotated[
+        str | None,
+        typer.Option("--activation", metavar="NAME,...", help="(default: relu)"),
+    ] = None,
+    law: Annotated[
+        str | None,
+        typer.Option("--law", metavar="NAME,...", help="Of one weight. (default: gaussian)"),
+    ] = None,
+    process: Annotated[
+        str | None,
+        typer.Option(
+            "--process",
+            metavar="NAME,...",
+            help="Dependence of weights along depth: see sigprop list processes. "
+            "(default: independent)",
+        ),
+    ] = None,
+    inner_process: Annotated[
+        str | None,
+        typer.Option(
+            "--inner-process",
+            metavar="NAME,...",
+            help="That of all but the last matrix. (default: the same)",
+        ),
+    ] = None,
+    block: Annotated[
+        str | None,
+        typer.Option("--block", metavar="NAME,...", help="(default: the scheme's own)"),
+    ] = None,
+    depth: Annotated[
+        str | None, typer.Option("--depth", metavar="VALUES", help="Number of layers.")
+    ] = None,
+    width: Annotated[
+        str | None,
+        typer.Option("--width", metavar="VALUES", help="Dimension of the state. (default: 100)"),
+    ] = None,
+    inner_layers: Annotated[
+        str | None,
+        typer.Option("--inner-layers", metavar="VALUES", help="Matrices in a branch."),
+    ] = None,
+    inner_width: Annotated[
+        str | None,
+        typer.Option("--inner-width", metavar="VALUES", help="Hidden width of the branch."),
+    ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            "--inputs",
+            metavar="point|pair|equiangular|FILE.npy",
+            help="What enters layer 0. (default: pair)",
+        ),
+    ] = None,
+    cosine: Annotated[
+        str | None,
+        typer.Option("--cosine", metavar="VALUES", help="Between two inputs. (default: 0.5)"),
+    ] = None,
+    count: Annotated[
+        str | None,
+        typer.Option("--count", metavar="N", help="Number of equiangular inputs."),
+    ] = None,
+    replicas: Annotated[
+        int | None,
+        typer.Option("--replicas", help="Independent networks at each point. (default: 1000)"),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="Fixes every number. (default: 0)"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            help="Threads; no number depends on them. (default: one a core)",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Use the workers of this Dask scheduler; no number depends on them.",
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option("--sampler", metavar="NAME", help="(default: auto, point by point)"),
+    ] = None,
+    coupled: Annotated[
+        Coupled,
+        typer.Option(
+            "--coupled",
+            help="Whether points share their random numbers; auto: where one draw of the weights "
+            "then serves many points.",
+        ),
+    ] = Coupled.auto,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            "--layers",
+            metavar="LAYERS",
+            help="Layers to record: numbers, from:to:step, top, or fractions of the depth such as "
+            "50%. (default: 0,top)",
+        ),
+    ] = None,
+    orders: Annotated[
+        str | None,
+        typer.Option("--orders", metavar="S,S,...", help="Of the moments E|h|^s. (default: 1,2)"),
+    ] = None,
+    observe: Annotated[
+        str | None,
+        typer.Option(
+            "--observe",
+            metavar="NAME,NAME,...",
+            help="Among norm, displacement, gradient, separability, activity. "
+            "(default: all that apply)",
+        ),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--keep",
+            metavar="LAYERS",
+            help="Layers at which the value of every replica is stored.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE.nc",
+            help="Where the result goes. (default: a name made of the axes and the seed)",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with a sweep that was stopped."),
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace what stands there."),
+    ] = False,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Confirm a grid of more than 10^4 points."),
+    ] = False,
+    style: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.table,
+) -> None:
+    """Simulate a grid of ensembles into one result with a dimension for every axis.
+
+    Any option of the law that is given several values is an axis: --beta 0:1.3:70 (start, stop,
+    count, ends included) or --scheme he,fixup,skipinit,rezero. Axes stand in the order of this
+    list, then those of the members' own options as they are given. At each point the first and
+    the last layer are recorded, unless --layers says otherwise.
+
+    Options of the chosen schemes, activations, laws and processes are options here too; an
+    option that the scheme of a point does not have is left out there.
+    """
+    from sigprop.grid import LAW_OPTIONS, axis_of_text, value_of_text
+
+    own = [name for parameter in context.command.params for name in parameter.opts]
+    given = locals()
+    base: dict[str, Any] = {}
+    axes: dict[str, Any] = {}
+    for name in LAW_OPTIONS:
+        text = given.get(name)
+        if text is not None:
+            option = f"--{name.replace('_', '-')}"
+            values = axis_of_text(option, text)
+            base |= {name: value_of_text(option, text)} if values is None else {}
+            axes |= {} if values is None else {name: values}
+    for name, value in options.extra(context.args, own).items():
+        if isinstance(value, str) and ":" in value:
+            axes[name] = axis_of_text(f"--{name.replace('_', '-')}", value)
+        elif isinstance(value, tuple):
+            axes[name] = list(value)
+        else:
+            base[name] = value
+    if not axes:
+        raise SpecError(
+            "no option has several values, so there is one point. Give for example --depth "
+            "10,100,1000 or --beta 0:1:11, or use sigprop simulate."
+        )
+    asked: dict[str, Any] = {
+        "replicas": replicas,
+        "seed": seed,
+        "sampler": sampler,
+        "layers": options.places("--layers", layers),
+        "orders": options.numbers("--orders", orders),
+        "observe": options.words(observe),
+        "keep": options.places("--keep", keep),
+    }
+    from sigprop.result import load
+    from sigprop.sweep import holds, plan
+    from sigprop.sweep import run as run_sweep
+
+    planned = plan(
+        base,
+        axes,
+        **{name: value for name, value in asked.items() if value is not None},
+        coupled={"yes": True, "no": False}.get(coupled.value, "auto"),
+        yes=yes,
+    )
+    path = Path(planned.name) if out is None else out
+    if out is None and not (force or resume) and holds(path, planned):
+        _tell(f"{path} holds this sweep already, and is shown. To run it again: --force")
+    else:
+        with _executor(scheduler) as executor, _progress() as progress, _resumable(path):
+            run_sweep(
+                planned,
+                workers=workers,
+                executor=executor,
+                out=path,
+                force=force,
+                resume=resume,
+                progress=progress,
+            )
+        _tell(f"wrote {path}")
+    _print(load(path), style, path)
+
+
+sweep.open_options = True  # type: ignore[attr-defined]
+
+
 def show(
     result: Annotated[Path, typer.Argument(metavar="RESULT", help="A file that simulate wrote.")],
     style: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.table,
 ) -> None:
-    """Print a result again: the table with error bars and what it means."""
+    """Print a result again: the table with error bars and what it means.
+
+    Of a sweep over schemes they stand side by side, with what each does to norm, gradient and
+    angle, and what a network of it costs.
+    """
     from sigprop.result import load
 
-    _print(load(result), style)
+    _print(load(result), style, result)
 
 
 def list_members(
@@ -277,11 +556,11 @@ def list_members(
         str | None,
         typer.Argument(
             metavar="FAMILY",
-            help="schemes, blocks, activations, laws, inputs, samplers or observables.",
+            help="schemes, blocks, activations, laws, processes, inputs, samplers or observables.",
         ),
     ] = None,
 ) -> None:
-    """Print every scheme, block, activation, law, input, sampler or observable there is."""
+    """Print every scheme, block, activation, law, process, input, sampler or observable."""
     from sigprop.catalogue import FAMILIES, catalogue
 
     if family is None:
@@ -299,11 +578,30 @@ def _tell(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def _print(result: xr.Dataset, style: Format) -> None:
+def _print(result: xr.Dataset, style: Format, path: Path | None = None) -> None:
     from sigprop import export, report
+    from sigprop.result import SWEEP, read
 
+    if style is Format.table and path is not None and result.attrs["schema"] == SWEEP:
+        from sigprop import side_by_side
+
+        seconds = read(path, SWEEP, state=True)[1].get("seconds")
+        print(side_by_side.text(result, seconds).rstrip("\n"))
+        return
     writers = {Format.table: report.text, Format.json: export.json, Format.csv: export.csv}
     print(writers[style](result).rstrip("\n"))
+
+
+@contextmanager
+def _executor(scheduler: str | None) -> Iterator[Executor | None]:
+    """Yield the workers of a Dask scheduler, or None for threads of our own."""
+    if scheduler is None:
+        yield None
+        return
+    from sigprop.cluster import connected
+
+    with connected(scheduler) as executor:
+        yield executor
 
 
 @contextmanager

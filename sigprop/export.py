@@ -41,23 +41,33 @@ def _strict(value: Any) -> Any:
 def csv(result: xr.Dataset) -> str:
     """Return one line for each recorded layer, one column for each number.
 
+    A sweep has a line for each point and layer, its axes in the first columns.
+
     A variable with more dimensions has a column for each of their coordinates, such as
     ``norm_moment_log[order=2;input=0]``. Variables that do not run over the layers (values
     kept for each replica) are left out: JSON has them.
     """
-    columns: list[tuple[str, np.ndarray]] = [("layer", result.layer.values)]
+    axes = str(result.attrs.get("axes", "")).split()
+    along = (*axes, "layer")
+    sizes = [result.sizes[dim] for dim in along]
+    columns: list[tuple[str, np.ndarray]] = []
+    for axis, place_dim in enumerate(along):
+        column = "t" if place_dim == "layer" and "t" in result.coords else place_dim
+        shape = [-1 if i == axis else 1 for i in range(len(along))]
+        places = np.broadcast_to(result[column].values.reshape(shape), sizes)
+        columns.append((column, places.ravel()))
     for name, variable in sorted(result.data_vars.items()):
-        others = [dim for dim in variable.dims if dim != "layer"]
+        others = [dim for dim in variable.dims if dim not in along]
         if "layer" not in variable.dims or "replica" in others:
             continue
-        ordered = variable.transpose(*others, "layer")
+        ordered = variable.transpose(*others, *along)
         for place in itertools.product(*(range(variable.sizes[dim]) for dim in others)):
             where = [
                 f"{dim}={_shown(result[dim].values[index]) if dim in result.coords else index}"
                 for dim, index in zip(others, place, strict=True)
             ]
             header = f"{name}[{';'.join(where)}]" if where else str(name)
-            columns.append((header, ordered.values[place]))
+            columns.append((header, ordered.values[place].ravel()))
     text = io.StringIO()
     writer = _csv.writer(text, lineterminator="\n")
     writer.writerow(header for header, _ in columns)

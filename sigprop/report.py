@@ -15,17 +15,26 @@ import numpy as np
 import xarray as xr
 
 from sigprop.registry import Registry
+from sigprop.result import SWEEP
 from sigprop.sentence import EXACT, sentence, trusted
-from sigprop.spec import Activation, Scheme, WeightLaw
+from sigprop.spec import Activation, Process, Scheme, WeightLaw
 
-__all__ = ["headline", "scientific", "table", "text"]
+__all__ = [
+    "along_depth", "entering", "headline", "named", "scientific", "table", "text", "with_error",
+    "wrap",
+]  # fmt: skip
 
 _WIDTH = 100
 
 
 def text(result: xr.Dataset) -> str:
-    """Return the headline, the table and the plain sentence."""
-    parts = (headline(result), table(result), textwrap.fill(sentence(result), _WIDTH))
+    """Return the headline, the table and the plain sentence; of a sweep, schemes side by side."""
+    if result.attrs.get("schema") == SWEEP:
+        from sigprop import side_by_side
+
+        return side_by_side.text(result)
+    who = "\n".join(textwrap.fill(line, _WIDTH) for line in headline(result).splitlines())
+    parts = (who, table(result), textwrap.fill(sentence(result), _WIDTH))
     return "\n\n".join(parts)
 
 
@@ -33,25 +42,38 @@ def headline(result: xr.Dataset) -> str:
     """Return who was simulated, in one line, and how, in a second."""
     import sigprop.activations
     import sigprop.laws
-    import sigprop.schemes  # noqa: F401  the three fill their registries
+    import sigprop.processes
+    import sigprop.schemes  # noqa: F401  the four fill their registries
 
     law = json.loads(result.attrs["ensemble"])
     network, scheme, inputs = law["network"], law["scheme"], law["inputs"]
     replicas = result.attrs["replicas"]
     names = (
-        _named(scheme, Scheme.family),
+        named(scheme, Scheme.family),
         f"block {network['block']}",
-        _named(network["activation"], Activation.family),
-        f"{_named(scheme['law'], WeightLaw.family)} weights",
+        named(network["activation"], Activation.family),
+        f"{named(scheme['law'], WeightLaw.family)} weights",
+        *along_depth(scheme),
         _size(network),
     )
     run = (
-        _entering(inputs),
+        entering(inputs),
         f"{replicas} replica{'s' * (replicas != 1)}",
         f"seed {result.attrs['seed']}",
         f"sampler {result.attrs['sampler']}",
     )
     return f"{', '.join(names)}\n{', '.join(run)}"
+
+
+def along_depth(scheme: dict[str, Any]) -> list[str]:
+    """Say how layers depend on each other, where they do."""
+    process = scheme.get("process")
+    if process is None:
+        return []
+    said = [f"process {named(process, Process.family)}"]
+    if "inner_process" in scheme:
+        said.append(f"inner process {named(scheme['inner_process'], Process.family)}")
+    return said
 
 
 def _size(network: dict[str, Any]) -> str:
@@ -65,7 +87,7 @@ def _size(network: dict[str, Any]) -> str:
     return f"width {network['width']}{hidden}{many}, depth {network['depth']}"
 
 
-def _named(member: dict[str, Any], family: Registry[Any]) -> str:
+def named(member: dict[str, Any], family: Registry[Any]) -> str:
     """``power(beta=0.5)``: a member with those of its options that differ from the default."""
     usual = {}
     if member["kind"] in family:
@@ -73,18 +95,21 @@ def _named(member: dict[str, Any], family: Registry[Any]) -> str:
     options = [
         f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in member.items()
-        if name not in ("kind", "law")
+        if name not in ("kind", "law", "process", "inner_process")
         and usual.get(name, dataclasses.MISSING) != value
         and not (isinstance(value, (list, dict, str)) and len(str(value)) > 24)
     ]
     return member["kind"] + (f"({', '.join(options)})" if options else "")
 
 
-def _entering(inputs: dict[str, Any]) -> str:
+def entering(inputs: dict[str, Any]) -> str:
+    """Say what enters layer 0."""
     if inputs["kind"] == "pair":
         return f"pair of inputs at cosine {inputs['cosine']:g}"
     if inputs["kind"] == "point":
         return "one input"
+    if inputs["kind"] == "equiangular":
+        return f"{inputs['count']} inputs at cosine {inputs['cosine']:g}"
     vectors = next((value for value in inputs.values() if isinstance(value, list)), [])
     return f"{len(vectors)} given input{'s' * (len(vectors) != 1)}"
 
@@ -112,8 +137,8 @@ def scientific(log: float, *, mark: str = "") -> str:
     return f"{digits}e{whole:+d}{mark}"
 
 
-def _with_error(value: float, se: float) -> str:
-    """``0.2451±0.0031``: two digits of the error, and as many decimals of the value."""
+def with_error(value: float, se: float) -> str:
+    """Write ``0.2451±0.0031``: two digits of the error, and as many decimals of the value."""
     if math.isnan(value):
         return "-"
     if math.isnan(se):
@@ -172,7 +197,7 @@ def _columns(picked: xr.Dataset, depth: int) -> tuple[list[list[str]], list[str]
 
     def pairs(header: str, name: str) -> None:
         if name in picked:
-            cells = map(_with_error, values(name), values(f"{name}_se"))
+            cells = map(with_error, values(name), values(f"{name}_se"))
             columns.append([header, *cells])
 
     if "norm_moment_log" in picked:
@@ -223,10 +248,11 @@ def _legend(result: xr.Dataset, notes: list[str]) -> list[str]:
         words.append(f"input 0 of {inputs}")
     if result.sizes.get("pair", 1) > 1:
         words.append(f"cosine of inputs {result.pair.values[0]}")
-    return _wrap(words) + notes
+    return wrap(words) + notes
 
 
-def _wrap(words: list[str]) -> list[str]:
+def wrap(words: list[str]) -> list[str]:
+    """Put phrases together to lines."""
     lines = [""]
     for word in words:
         longer = f"{lines[-1]}; {word}" if lines[-1] else word

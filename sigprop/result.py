@@ -2,8 +2,9 @@
 
 The root of the file is the result, an `xarray.Dataset`. Its group ``state`` holds the sums
 over the complete blocks of replicas, from which a longer run goes on as if it had never
-stopped. A checkpoint of a run under way is a file of the same kind, named
-``<output>.part``, of another schema.
+stopped; of a sweep, the times that its points took. A checkpoint of a run under way is a
+file of the same kind, named ``<output>.part``, of another schema; that of a sweep is a
+`sigprop.journal`.
 
 A file is composed in memory and then written beside its destination, flushed and renamed:
 whatever happens, what stood there before stands there still, or the new file does. HDF5 is
@@ -16,12 +17,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sigprop import journal
 from sigprop.accumulate import State
 from sigprop.errors import ResultError, StorageError
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHECKPOINT",
     "RESULT",
+    "SWEEP",
     "VERSION",
     "checkpoint_path",
     "default_name",
@@ -45,9 +48,11 @@ __all__ = [
 
 RESULT = "sigprop-result"
 CHECKPOINT = "sigprop-checkpoint"
+SWEEP = "sigprop-sweep"  # a grid of results in one file, with a dimension for every axis
 VERSION = 1
 
 _REQUIRED = ("ensemble", "digest", "seed", "replicas", "sampler", "sampler_version", "block")
+_REQUIRED_OF_SWEEP = ("axes", "digest", "seed", "replicas", "sampler", "coupled", "observe")
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable. "
 
 
@@ -75,7 +80,7 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     Parameters
     ----------
     path : path
-        A file that `sigprop.simulate` or ``sigprop simulate`` wrote.
+        A file that `sigprop.simulate` or `sigprop.sweep` wrote, or the commands of that name.
 
     Raises
     ------
@@ -83,24 +88,33 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
         If there is no such file, or if it is truncated, unfinished, foreign, or of a
         version of the schema that this version of sigprop does not know.
     """
-    return read(path)[0]
+    return read(path, (RESULT, SWEEP))[0]
 
 
 def read(
-    path: str | os.PathLike[str], schema: str = RESULT, *, state: bool = False
+    path: str | os.PathLike[str], schema: str | Sequence[str] = RESULT, *, state: bool = False
 ) -> tuple[xr.Dataset, State]:
-    """Return (dataset, state) of a file of ``schema``; the state empty unless asked for."""
+    """Return (dataset, state) of a file of ``schema``, or of one of them.
+
+    The state is empty unless asked for.
+    """
     import h5py
 
     path = Path(path)
+    schemas = (schema,) if isinstance(schema, str) else tuple(schema)
     if not os.path.isfile(path):
         what = "is a directory" if os.path.isdir(path) else "does not exist"
         raise ResultError(
             f"{path} {what}, so there is no result to read. Make one with sigprop simulate."
         )
+    if journal.is_one(path):
+        raise ResultError(
+            f"{path} is the checkpoint of a sweep that has not ended, not a result. Finish it with "
+            f"--resume (resume=True) and --out {path.with_suffix('')}."
+        )
     try:
         with h5py.File(path, "r") as file:
-            _check_schema(file, path, schema)
+            _check_schema(file, path, schemas)
             dataset = _read_group(file)
             sums = {k: v.values for k, v in _read_group(file["state"]).items()} if state else {}
     except ResultError:
@@ -110,21 +124,27 @@ def read(
             f"{path} cannot be read as a result: {str(error).strip()}. It is truncated, damaged "
             "or no netCDF-4 file. Run the simulation again with --force."
         ) from error
-    _check_content(dataset, path, schema)
+    _check_content(dataset, path)
     return dataset, sums  # type: ignore[return-value]
 
 
-def _check_schema(file: h5py.File, path: Path, schema: str) -> None:
+def _check_schema(file: h5py.File, path: Path, schemas: tuple[str, ...]) -> None:
     found = file.attrs.get("schema")
-    if found == CHECKPOINT != schema:
+    if found == CHECKPOINT not in schemas:
         raise ResultError(
             f"{path} is the checkpoint of a run that has not ended, not a result. Finish the run "
             f"with --resume (resume=True) and --out {path.with_suffix('')}."
         )
-    if found != schema:
+    if found == SWEEP not in schemas:
         raise ResultError(
-            f"{path} is no result of sigprop: its attribute 'schema' is {found!r}, not {schema!r}, "
-            "so nothing is known of its numbers. Name a file that sigprop simulate wrote."
+            f"{path} is a sweep, a grid of many results, and one result is needed here. Run one of "
+            "its points with sigprop simulate, or read it with sigprop show (sigprop.load)."
+        )
+    if found not in schemas:
+        raise ResultError(
+            f"{path} is no result of sigprop: its attribute 'schema' is {found!r}, not "
+            f"{schemas[0]!r}, so nothing is known of its numbers. Name a file that sigprop "
+            "simulate wrote."
         )
     version = _plain(file.attrs.get("schema_version"))
     if version != VERSION:
@@ -135,11 +155,13 @@ def _check_schema(file: h5py.File, path: Path, schema: str) -> None:
         )
 
 
-def _check_content(dataset: xr.Dataset, path: Path, schema: str) -> None:
-    missing = [f"attribute {name!r}" for name in _REQUIRED if name not in dataset.attrs]
-    if "layer" not in dataset.coords:
-        missing.append("coordinate 'layer'")
-    if schema == RESULT and not any("layer" in v.dims for v in dataset.data_vars.values()):
+def _check_content(dataset: xr.Dataset, path: Path) -> None:
+    schema = dataset.attrs["schema"]
+    required = _REQUIRED_OF_SWEEP if schema == SWEEP else _REQUIRED
+    missing = [f"attribute {name!r}" for name in required if name not in dataset.attrs]
+    axes = str(dataset.attrs.get("axes", "")).split() if schema == SWEEP else ["layer"]
+    missing += [f"coordinate {axis!r}" for axis in axes if axis not in dataset.coords]
+    if schema != CHECKPOINT and not any("layer" in v.dims for v in dataset.data_vars.values()):
         missing.append("any variable over 'layer'")
     if missing:
         raise ResultError(
@@ -255,6 +277,9 @@ def _write_group(group: h5py.Group, dataset: xr.Dataset, numbers: Iterator[int])
             written.dims[axis].attach_scale(scales[dim])
     for name, value in dataset.attrs.items():
         group.attrs[name] = value
+    further = sorted(str(name) for name in dataset.coords if name not in dataset.sizes)
+    if further:
+        group.attrs["coordinates"] = " ".join(further)  # the convention of xarray, and of CF
 
 
 def _write_variable(group: h5py.Group, name: str, variable: Any) -> h5py.Dataset:
@@ -300,7 +325,8 @@ def _read_group(group: h5py.Group) -> xr.Dataset:
             values = values.astype(bool)
         variables[name] = (dims, np.asarray(values), attrs)
     attrs = {key: _plain(group.attrs[key]) for key in group.attrs if key not in _HIDDEN}
-    coordinates = {name: v for name, v in variables.items() if v[0] == (name,)}
+    further = attrs.pop("coordinates", "").split()
+    coordinates = {n: v for n, v in variables.items() if v[0] == (n,) or n in further}
     rest = {name: v for name, v in variables.items() if name not in coordinates}
     return xr.Dataset(rest, coordinates, attrs)
 

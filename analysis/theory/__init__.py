@@ -5,6 +5,9 @@ second_moment    E|h_l|^2, E|p_l|^2 and both displacements: exact at any width a
 fourth_moment    the same for fourth powers, hence the error of a measured mean square
 dead             the probability that a layer of ReLUs is silent
 mean_field       mean squares at infinite width for any covariance of weights along depth
+critical         the critical exponent: predicted, and fitted across depths
+correlation      two inputs at infinite width: map of a layer, equation in the limit of depth
+log_normal       mean and variance of log norms, exact for Gaussian weights; log-normal limit
 limits           regimes, equations in the limit of depth, strong orders as measured
 finite_width     deep narrow nets: log norms of linear and ReLU res1; kernels of wide ones
 outer_activation branches that end in their activation: drift, volatility, moments
@@ -16,6 +19,12 @@ The first three hold at every width, for a positively homogeneous activation, si
 power of the norm has a closed recursion. The others are limits, and say of what.
 """
 
+from analysis.theory.correlation import correlation_limit, correlation_map
+from analysis.theory.critical import (
+    CriticalExponent,
+    critical_exponent,
+    fit_critical_exponent,
+)
 from analysis.theory.dead import dead_probability, expected_dead_layers
 from analysis.theory.finite_width import (
     commutation_rate,
@@ -65,14 +74,19 @@ from analysis.theory.stable_resnet import (
 )
 
 __all__ = [
+    "CriticalExponent",
     "MeanField",
     "commutation_rate",
+    "correlation_limit",
+    "correlation_map",
+    "critical_exponent",
     "dead_probability",
     "decreasing_log_mean_square",
     "displacement_relative_variance",
     "driver_exponent",
     "driver_variance",
     "expected_dead_layers",
+    "fit_critical_exponent",
     "geometric_log_norm",
     "gradient_displacement_relative_variance",
     "gradient_relative_variance",

@@ -446,7 +446,7 @@ def _compare(
     x: np.ndarray, shift: np.ndarray, y: np.ndarray, norms: np.ndarray, displaced: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """(log |x| / |y|, log |x - y| / |y|) by column, x in units 2^shift, ``norms`` = |y|."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         size = np.log(_norm(x)) + shift * _LOG_2 - np.log(norms)
         if not displaced:
             return size, np.zeros_like(size)

@@ -82,6 +82,32 @@ def test_every_member_gets_its_own_options():
     assert made.inputs.kind == "point"
 
 
+def test_processes_get_their_options_and_the_inner_one_has_its_own():
+    made = law({"hurst": 0.7}, process="fgn")
+    assert made.scheme.process.hurst == 0.7 and made.scheme.inner_process is None
+    made = law({"hurst": 0.7}, process="fgn", inner_process="independent")
+    assert [p.kind for p in made.table.processes] == ["independent", "fgn"]
+    both = {"hurst": 0.7, "inner_hurst": 0.2, "beta": 0.5}
+    made = law(both, scheme="power", process="fgn", inner_process="fgn")
+    assert [p.hurst for p in made.table.processes] == [0.2, 0.7]
+    made = law({"inner_bandwidth": 0.1}, inner_process="rbf")
+    assert [p.kind for p in made.table.processes] == ["rbf", "independent"]
+
+
+def test_a_covariance_from_a_file(tmp_path):
+    path = tmp_path / "covariance.npy"
+    np.save(path, np.ones((4, 4)) + np.eye(4))
+    made = law(process=str(path), inner_process="tied")
+    assert made.scheme.process.kind == "covariance"
+    np.testing.assert_array_equal(made.scheme.process.covariance(4), np.ones((4, 4)) + np.eye(4))
+
+
+def test_equiangular_inputs():
+    made = law({}, inputs="equiangular", count=3, cosine=0.25)
+    assert (made.inputs.kind, made.inputs.count, made.inputs.cosine) == ("equiangular", 3, 0.25)
+    assert law(width=10, inputs="equiangular").inputs.count == 10
+
+
 def test_widths_imply_depth_and_block():
     made = law(depth=None, width=None, widths=[6, 5, 8])
     assert (made.network.depth, made.network.block) == (2, "plain")
@@ -106,6 +132,14 @@ def test_inputs_from_a_file(tmp_path):
         ({"inputs": "pont"}, {}, UnknownName, "Did you mean 'point'"),
         ({"inputs": "missing.npy"}, {}, SpecError, "cannot be read as a NumPy array"),
         ({"inputs": "point", "cosine": 0.1}, {}, SpecError, "angle of a pair"),
+        ({"count": 3}, {}, SpecError, "--count is the number of equiangular inputs"),
+        ({"process": "fng"}, {}, UnknownName, "Did you mean 'fgn'"),
+        ({"process": "fgn"}, {}, SpecError, "no default for --hurst"),
+        ({"inner_process": "fgn"}, {}, SpecError, "no default for --inner-hurst"),
+        ({"inner_process": "fgn"}, {"hurst": 0.5}, UnknownName, "Did you mean '--inner-hurst'"),
+        ({"process": "fgn"}, {"hurst": 1.5}, SpecError, "hurst must be a number in"),
+        ({"process": "missing.npy"}, {}, SpecError, r"--process missing\.npy cannot be read"),
+        ({"process": "tied", "law": "uniform"}, {}, Unsupported, "Use law 'gaussian'"),
         ({"scheme": "power"}, {}, SpecError, "no default for --beta"),
         ({"scheme": "power"}, {"bta": 1}, UnknownName, "Did you mean '--beta'"),
         ({}, {"wdth": 1}, UnknownName, "Did you mean '--width'"),

@@ -173,9 +173,20 @@ def test_every_scheme_is_listed_with_formula_and_source(run):
         assert scheme.formula in out and scheme.source in out
 
 
+def test_every_process_is_listed_with_formula_and_source(run):
+    import sigprop.processes  # noqa: F401  fills the registry
+    from sigprop.spec import Process
+
+    out = " ".join(run("list", "processes")[1].split())
+    for process in Process.family.values():
+        if process.source != "the user":
+            assert process.formula in out and process.source in out
+    assert "--hurst (required)" in out and "--inner-hurst" in out
+
+
 def test_list_alone_lists_the_families(run):
     status, out, _ = run("list")
-    assert status == 0 and len(out.splitlines()) == 7
+    assert status == 0 and len(out.splitlines()) == 8
 
 
 # ------------------------------------------------------------------------- bad input

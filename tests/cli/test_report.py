@@ -1,5 +1,6 @@
 """The table: error bars, readable at 100 columns, and no number without its warning."""
 
+import json
 import math
 
 import pytest
@@ -62,6 +63,22 @@ def test_the_headline_names_the_law_and_the_run():
         assert word in line
     for word in ("cosine 0.5", "400 replicas", "seed 0", "sampler conditional"):
         assert word in line
+
+
+def test_the_headline_says_how_layers_depend_and_what_enters():
+    measured = result()
+    law = json.loads(measured.attrs["ensemble"])
+    law["scheme"]["process"] = {"kind": "fgn", "hurst": 0.75}
+    law["inputs"] = {"kind": "equiangular", "count": 7, "cosine": 0.25}
+    measured.attrs["ensemble"] = json.dumps(law)
+    lines = report.headline(measured)
+    assert "gaussian weights, process fgn(hurst=0.75), width" in lines
+    assert "7 inputs at cosine 0.25" in lines and "inner process" not in lines
+    law["scheme"]["inner_process"] = {"kind": "legacy_rbf", "variance": 0.01}
+    measured.attrs["ensemble"] = json.dumps(law)
+    who = report.headline(measured).splitlines()[0]
+    assert "process fgn(hurst=0.75), inner process legacy_rbf, width" in who
+    assert max(map(len, report.text(measured).splitlines())) <= 100
 
 
 @pytest.mark.parametrize(
