@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: test lint verify bench figures coverage
+.PHONY: test lint verify bench figures papers coverage
 
 test:  ## everything that CI runs under pytest, the notebook included
 	$(PYTHON) -m pytest
@@ -14,8 +14,12 @@ lint:  ## style, types and import contracts
 verify:  ## heavy statistical tests, samplers against one another: minutes
 	$(PYTHON) -m pytest tests/verification
 
-bench:  ## the table of speeds, baseline included
+bench:  ## the tables of speeds, baselines included
 	$(PYTHON) -m benchmarks.speed
+	$(PYTHON) -m benchmarks.regimes
+
+papers:  ## the figures of the papers at their full budget, into pictures/: minutes
+	sigprop figure all --budget paper --out pictures
 
 figures: docs/overview.png  ## the picture of the README
 

@@ -1,9 +1,13 @@
-"""The command ``plot``: a result on disk to a picture on disk."""
+"""The commands ``plot``, a result on disk to a picture on disk, and ``figure``, of a paper."""
 
 from __future__ import annotations
 
+import enum
 import io
 import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +18,7 @@ from sigprop.errors import SpecError, StorageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot"]
+__all__ = ["figure", "plot"]
 
 _FORMATS = (".png", ".pdf", ".svg")
 
@@ -42,6 +46,116 @@ def plot(
 
     _save(draw(load(result)), path)
     print(f"wrote {path}")
+
+
+class Budget(enum.StrEnum):
+    """How much effort a figure takes: `figures._base.BUDGETS`."""
+
+    smoke = "smoke"
+    draft = "draft"
+    paper = "paper"
+
+
+class Kind(enum.StrEnum):
+    """In what format a figure is written."""
+
+    png = "png"
+    pdf = "pdf"
+    svg = "svg"
+
+
+def figure(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="As in --list, or all of them: all.")
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="Say which figures there are.")] = False,
+    budget: Annotated[
+        Budget,
+        typer.Option(
+            "--budget", help="smoke takes seconds, paper the effort of the paper or more."
+        ),
+    ] = Budget.draft,
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="DIR", help="Where numbers and pictures go."),
+    ] = Path("pictures"),
+    force: Annotated[
+        bool, typer.Option("--force", help="Compute again what stands there already.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Threads; no number depends on them. (default: one a core)"),
+    ] = None,
+    kind: Annotated[Kind, typer.Option("--format", help="Of the picture.")] = Kind.png,
+) -> None:
+    """Make a figure of a paper, with the theory beside what is measured.
+
+    Numbers are kept in a netCDF file beside the picture and used again where they are those
+    that the budget asks for.
+    """
+    from figures._base import Figure, named, obtain
+
+    if listing:
+        named_all = _all_figures()
+        for known in named_all:
+            print(f"{known:34s} {Figure.family[known].title}")
+        return
+    if name is None:
+        raise SpecError("no figure was named. See sigprop figure --list, or write: figure all")
+    for chosen in _all_figures() if name == "all" else [name]:
+        drawn = named(chosen)
+        stem = out / f"{chosen}.{budget.value}"
+        numbers = stem.with_name(stem.name + ".nc")
+        with _progress(chosen) as progress:
+            content, standing = obtain(
+                drawn,
+                budget.value,
+                numbers,
+                workers=workers,
+                force=force,
+                progress=progress,
+            )
+        if standing:
+            print(
+                f"{numbers} holds the numbers already. To compute again: --force", file=sys.stderr
+            )
+        picture = stem.with_name(f"{stem.name}.{kind.value}")
+        _save(drawn.draw(content.results, content.predictions), picture)
+        print(f"wrote {picture}")
+
+
+def _all_figures() -> list[str]:
+    import figures.scaling_resnets  # noqa: F401  fills the registry
+    from figures._base import Figure
+
+    return sorted(Figure.family)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield what is called with (done, total): a bar with the time left, on a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -74,23 +74,28 @@ def draw_slopes(key, bounds, layer, replica, which, n, scratch, out):
 
 
 # What is done once a replica or at recorded layers only is strict, so that it is compiled once
-# and not merged into every kernel; four partial sums keep it from waiting for every addition.
+# and not merged into every kernel; several partial sums keep it from waiting for every addition.
 
 
 @strict
 def _dot(x, x_at, y, y_at, n):
     """Sum of ``x y`` over n entries."""
+    x, y = x[x_at : x_at + n], y[y_at : y_at + n]
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
-    whole = n // 4 * 4
-    for i in range(0, whole, 4):
-        j, k = x_at + i, y_at + i
-        a += x[j] * y[k]
-        b += x[j + 1] * y[k + 1]
-        c += x[j + 2] * y[k + 2]
-        d += x[j + 3] * y[k + 3]
+    e, f, g, h = 0.0, 0.0, 0.0, 0.0
+    whole = n // 8 * 8
+    for i in range(0, whole, 8):
+        a += x[i] * y[i]
+        b += x[i + 1] * y[i + 1]
+        c += x[i + 2] * y[i + 2]
+        d += x[i + 3] * y[i + 3]
+        e += x[i + 4] * y[i + 4]
+        f += x[i + 5] * y[i + 5]
+        g += x[i + 6] * y[i + 6]
+        h += x[i + 7] * y[i + 7]
     for i in range(whole, n):
-        a += x[x_at + i] * y[y_at + i]
-    return (a + b) + (c + d)
+        a += x[i] * y[i]
+    return ((a + b) + (c + d)) + ((e + f) + (g + h))
 
 
 @strict
@@ -179,9 +184,11 @@ def measure_inputs(start, count, stride, n, norms, distances):
 
 
 @strict
-def _compare(x, x_at, shift, y, y_at, y_norm, n, displaced):
-    """(log |x| / |y|, log |x - y| / |y|) for x in units 2^shift; the second if ``displaced``."""
-    square = _dot(x, x_at, x, x_at, n)
+def _compare(x, x_at, square, shift, y, y_at, y_norm, n, displaced):
+    """(log |x| / |y|, log |x - y| / |y|) for x in units 2^shift; the second if ``displaced``.
+
+    ``square`` is |x|^2.
+    """
     if square > 0.0:
         log_norm = 0.5 * math.log(square) + shift * _LOG_2 - math.log(y_norm)
     else:
@@ -215,13 +222,14 @@ def record_state(
     pair = 0
     for k in range(count):
         row = h_at + k * stride
-        size, far = _compare(h, row, shift, start, k * stride, norms[k], n, displaced)
+        square = _dot(h, row, h, row, n)
+        size, far = _compare(h, row, square, shift, start, k * stride, norms[k], n, displaced)
         log_norm[r, slot, k] = size
         if displaced:
             log_displacement[r, slot, k] = far
         activity[r, slot, k] = units_on[k]
         dead_count[r, slot, k] = dead[k]
-        gram[r, slot, k, k] = _dot(h, row, h, row, n)
+        gram[r, slot, k, k] = square
         for other in range(k + 1, count):
             there = h_at + other * stride
             gram[r, slot, k, other] = _dot(h, row, h, there, n)
@@ -246,11 +254,12 @@ def record_gradient(
     log_gradient, log_displacement, alignment = outputs
     for k in range(count):
         row, there = k * stride, h_at + k * stride
-        size, far = _compare(p, row, shift, top, 0, top_norm, n, displaced)
+        square = _dot(p, row, p, row, n)
+        size, far = _compare(p, row, square, shift, top, 0, top_norm, n, displaced)
         log_gradient[r, slot, k] = size
         if displaced:
             log_displacement[r, slot, k] = far
-        squares = _dot(p, row, p, row, n) * _dot(h, there, h, there, n)
+        squares = square * _dot(h, there, h, there, n)
         alignment[r, slot, k] = (
             _dot(p, row, h, there, n) / math.sqrt(squares) if squares > 0.0 else math.nan
         )

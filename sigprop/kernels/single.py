@@ -32,15 +32,20 @@ _CANCELLED = 1e-4
 
 
 @inner(*_LOOSE)
-def _norms(slope, z, z_at, n):
-    """Sums of z^2 over z > 0 and over the rest (0 for a ReLU), and how many are > 0."""
+def _norms(slope, counted, z, z_at, n):
+    """Sums of z^2 over z > 0 and over the rest (0 for a ReLU), and how many are > 0.
+
+    A ReLU's are counted only if ``counted``.
+    """
     z = z[z_at : z_at + n]
     plus, minus, on = 0.0, 0.0, 0.0
     if slope == 0.0:
+        if counted:
+            for i in range(n):
+                on += 1.0 if z[i] > np.float32(0.0) else 0.0
         for i in range(n):
             v = np.float64(max(z[i], np.float32(0.0)))
             plus += v * v
-            on += 1.0 if v > 0.0 else 0.0
     else:
         for i in range(n):
             v = np.float64(z[i])
@@ -125,8 +130,8 @@ def _land(p, c, a, zeta, zeta_at, b, h, h_at, z, z_at, n):
 
 @inner()
 def _layer(
-    slope, table, layer, fan_out, unit, z, z_at, h, h_at, longest, size, radius, sums, local,
-    units_on,
+    slope, counted, table, layer, fan_out, unit, z, z_at, h, h_at, longest, size, radius, sums,
+    local, units_on,
 ):  # fmt: skip
     """One layer ahead; returns the square sum of the new state and whether a hidden one died.
 
@@ -144,7 +149,7 @@ def _layer(
         rho = math.sqrt(table[layer, 3 + j] * table[layer, 3 + j] * square + b * b)
         radius[local, j] = rho
         n = fan_out[layer, j]
-        plus, minus, count = _norms(slope, z, offset, n)
+        plus, minus, count = _norms(slope, counted, z, offset, n)
         if rho == 0.0:
             plus, count = 0.0, 0.0
         sums[local, j, 0], sums[local, j, 1] = plus, minus
@@ -325,7 +330,7 @@ def sample(
                     trail_shift[local] = shift
                     unit = passes.inverse_power(shift + origin) if biased else 0.0
                     size, dead = _layer(
-                        slope, table, layer, fan_out, unit, tape,
+                        slope, slots[layer + 1] >= 0, table, layer, fan_out, unit, tape,
                         base + forward_offset[layer] - first_draw, trail, here, longest, size,
                         radius, sums, local, units_on,
                     )  # fmt: skip
