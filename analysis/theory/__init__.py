@@ -5,9 +5,10 @@ second_moment    E|h_l|^2, E|p_l|^2 and both displacements: exact at any width a
 fourth_moment    the same for fourth powers, hence the error of a measured mean square
 dead             the probability that a layer of ReLUs is silent
 mean_field       mean squares at infinite width for any covariance of weights along depth
+bounds           the scaling paper's intervals, with their conditions
 critical         the critical exponent: predicted, and fitted across depths
 correlation      two inputs at infinite width: map of a layer, equation in the limit of depth
-log_normal       mean and variance of log norms, exact for Gaussian weights; log-normal limit
+log_normal       log norms and moments of any order, exact for Gaussian weights; the normal limit
 limits           regimes, equations in the limit of depth, strong orders as measured
 finite_width     deep narrow nets: log norms of linear and ReLU res1; kernels of wide ones
 outer_activation branches that end in their activation: drift, volatility, moments
@@ -15,10 +16,17 @@ stable_resnet    branches that differ by layer: their product at any depth
 long_memory      weights of long memory: critical exponent and size of the driver
 ================ =========================================================================
 
-The first three hold at every width, for a positively homogeneous activation, since for others no
-power of the norm has a closed recursion. The others are limits, and say of what.
+The first three and log_normal hold at every width, for a positively homogeneous activation, since
+for others no power of the norm has a closed recursion. The others are limits, and say of what.
 """
 
+from analysis.theory.bounds import (
+    Bound,
+    critical_bound,
+    markov_bound,
+    mean_bound,
+    scaling_bound,
+)
 from analysis.theory.correlation import correlation_limit, correlation_map
 from analysis.theory.critical import (
     CriticalExponent,
@@ -50,6 +58,21 @@ from analysis.theory.limits import (
     scaling_exponent,
     weak_limit,
 )
+from analysis.theory.log_normal import (
+    gradient_moment_relative_variance,
+    log_gradient_kurtosis,
+    log_gradient_mean,
+    log_gradient_moment,
+    log_gradient_skewness,
+    log_gradient_variance,
+    log_norm_kurtosis,
+    log_norm_mean,
+    log_norm_moment,
+    log_norm_skewness,
+    log_norm_variance,
+    log_normal_limit,
+    norm_moment_relative_variance,
+)
 from analysis.theory.long_memory import (
     driver_exponent,
     driver_variance,
@@ -74,11 +97,13 @@ from analysis.theory.stable_resnet import (
 )
 
 __all__ = [
+    "Bound",
     "CriticalExponent",
     "MeanField",
     "commutation_rate",
     "correlation_limit",
     "correlation_map",
+    "critical_bound",
     "critical_exponent",
     "dead_probability",
     "decreasing_log_mean_square",
@@ -89,6 +114,7 @@ __all__ = [
     "fit_critical_exponent",
     "geometric_log_norm",
     "gradient_displacement_relative_variance",
+    "gradient_moment_relative_variance",
     "gradient_relative_variance",
     "infinite_width_gram",
     "kernel_ode",
@@ -98,11 +124,25 @@ __all__ = [
     "log_fourth_moment",
     "log_gradient_displacement_mean_square",
     "log_gradient_fourth_moment",
+    "log_gradient_kurtosis",
+    "log_gradient_mean",
     "log_gradient_mean_square",
+    "log_gradient_moment",
+    "log_gradient_skewness",
+    "log_gradient_variance",
     "log_mean_square",
+    "log_norm_kurtosis",
+    "log_norm_mean",
+    "log_norm_moment",
+    "log_norm_skewness",
+    "log_norm_variance",
+    "log_normal_limit",
+    "markov_bound",
+    "mean_bound",
     "mean_field",
     "mean_field_arrays",
     "measured_order",
+    "norm_moment_relative_variance",
     "outer_activation_drift",
     "outer_activation_limit",
     "outer_activation_mean_field",
@@ -112,6 +152,7 @@ __all__ = [
     "quasi_geometric_log_mean",
     "regime",
     "relative_variance",
+    "scaling_bound",
     "scaling_exponent",
     "stable_log_mean_square",
     "weak_limit",

@@ -53,7 +53,7 @@ def rows(text):
 
 
 def test_predict_prints_theory_against_layer_with_what_it_rests_on(run, tmp_path):
-    status, out, err = run("predict", *LAW)
+    status, out, err = run("predict", *LAW, "--orders", "2")
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].split()[:3] == ["layer", "(1)", "(2)"]

@@ -1,10 +1,12 @@
 """The mean-field oracle: closed forms, the reference contours of the heat map, simulation."""
 
-import sys
+import doctest
+import importlib
 
 import numpy as np
 import pytest
 from scipy.optimize import brentq
+from scipy.special import gammaln
 
 import sigprop
 from analysis.theory.mean_field import mean_field, mean_field_arrays
@@ -26,6 +28,11 @@ from sigprop.schemes import GivenScheme
 def critical(depth, beta, process, **network):
     network = {"width": 40, **network}
     return Ensemble(Network(depth=depth, **network), Power(beta=beta, process=process), Point())
+
+
+def test_examples_in_the_text_are_right():
+    found = doctest.testmod(importlib.import_module("analysis.theory.mean_field"))
+    assert found.attempted > 0 and found.failed == 0
 
 
 @pytest.mark.parametrize("activation", ["relu", "linear", sigprop.activations.LeakyReLU(slope=0.3)])
@@ -114,18 +121,139 @@ def test_a_gradient_at_a_layer_is_that_of_the_net_above():
     assert above == pytest.approx(mean_field(short).log_gradient_mean_square[0], rel=1e-10)
 
 
-@pytest.mark.parametrize("hurst", [0.2, 0.7])
-def test_the_gradient_does_not_depend_on_what_is_stored(hurst, monkeypatch):
-    law = critical(60, 0.5, FractionalGaussianNoise(hurst=hurst))
-    whole = mean_field(law)
-    monkeypatch.setattr(sys.modules["analysis.theory.mean_field"], "STORED_DEPTH", 10)
-    part = mean_field(law)
-    assert part.log_gradient_mean_square[0] == pytest.approx(
-        whole.log_gradient_mean_square[0], rel=1e-11
+def by_restarts(a, kv, kw, slope):
+    """Extended precision, every gradient by a recursion begun at its layer.
+
+    Returns C - 1, R - 1 and the mean square of h_L - h_l over that of h_l.
+    """
+    a, kv, kw = (np.asarray(x, np.longdouble) for x in (a, kv, kw))
+    depth, pi = len(a), np.longdouble("3.14159265358979323846264338328")
+    d = np.zeros((depth + 1, depth + 1), np.longdouble)  # C - 1
+    push = np.zeros((depth, depth), np.longdouble)
+    for k in range(depth):
+        for l in range(k + 1):
+            size = np.sqrt((1 + d[k, k]) * (1 + d[l, l]))
+            r = np.longdouble(1) if k == l else kw[k, l] * (1 + d[k, l]) / size
+            angle = np.arcsin(r)
+            value = slope * r + (1 - slope) ** 2 * (
+                (np.sqrt((1 - r) * (1 + r)) + (pi / 2 + angle) * r) / (2 * pi)
+            )
+            push[k, l] = (
+                a[k]
+                * a[l]
+                * kv[k, l]
+                * kw[k, l]
+                * (slope + (1 - slope) ** 2 * (0.25 + angle / (2 * pi)))
+            )
+            push[l, k] = push[k, l]
+            term = a[k] * a[l] * kv[k, l] * size * value
+            d[k + 1, l + 1] = d[l + 1, k + 1] = d[k, l + 1] + d[k + 1, l] - d[k, l] + term
+    gradient = np.zeros(depth + 1, np.longdouble)
+    for start in range(depth):
+        q = np.zeros((depth + 1, depth + 1), np.longdouble)
+        for k in range(start, depth):
+            for l in range(start, depth):
+                term = push[k, l] * (1 + q[k, l])
+                q[k + 1, l + 1] = q[k, l + 1] + q[k + 1, l] - q[k, l] + term
+        gradient[start] = q[depth, depth]
+    rest = (d[depth, depth] - 2 * d[depth] + np.diag(d)) / (1 + np.diag(d))
+    return np.diag(d), gradient, rest
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3, -1.0, 1.0])
+@pytest.mark.parametrize("size", [1e-4, 0.3, 40.0])
+@pytest.mark.parametrize("kind", ["fgn", "tied", "given", "res1"])
+def test_every_layer_is_that_of_extended_precision(kind, size, slope):
+    """States, gradients and displacements at all layers, tiny (1e-9) and huge (e^120).
+
+    Gradients on and beside the diagonal are where an arc sine at 1 loses its digits.
+    """
+    depth, width = 20, 7
+    generator = np.random.default_rng(5)
+    a = size * generator.uniform(0.5, 1.5, depth) * generator.choice([-1.0, 1.0], depth)
+    outer = inner = FractionalGaussianNoise(hurst=0.9).covariance(depth)
+    if kind == "tied":
+        outer = inner = np.ones((depth, depth))
+    elif kind in ("given", "res1"):
+        outer, inner = (np.corrcoef(generator.standard_normal((depth, 25))) for _ in range(2))
+        outer = outer * np.outer(*2 * [generator.uniform(0.5, 2.0, depth)])
+    d, q, rest = by_restarts(a, outer, np.ones_like(inner) if kind == "res1" else inner, slope)
+
+    given = None if kind == "res1" else inner
+    found = mean_field_arrays(a, outer, given, negative_slope=slope)
+    wide = mean_field_arrays(a, outer, given, negative_slope=slope, width=width)
+
+    def logs(x):
+        with np.errstate(divide="ignore"):
+            return np.log(x).astype(float)
+
+    refined = ((width - 1) * (1 + q) + (1 + d[-1]) / (1 + d)) / width
+    moved = ((width - 1) * q + rest) / width
+    close = {"rtol": 1e-13, "atol": 1e-10 if size < 1e-3 else 1e-12}
+    for field, displacement in (("log", d), ("log_gradient", q)):
+        got = getattr(found, f"{field}_mean_square")
+        expected = np.log1p(displacement).astype(float)
+        atol = 1e-20 if size < 1e-3 else 1e-14
+        np.testing.assert_allclose(got, expected, rtol=1e-11, atol=atol)
+        got = getattr(found, f"{field}_displacement_mean_square")
+        np.testing.assert_allclose(got, logs(displacement), **close)
+    np.testing.assert_allclose(wide.log_gradient_mean_square, logs(refined), rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(wide.log_gradient_displacement_mean_square, logs(moved), **close)
+    assert wide.log_gradient_displacement_mean_square[0] == pytest.approx(
+        found.gradient_displacement_at_width(width), rel=1e-12
     )
-    assert part.log_gradient_mean_square[-1] == 0.0
-    assert np.isnan(part.log_gradient_mean_square[1:-1]).all()
-    np.testing.assert_array_equal(part.log_mean_square, whole.log_mean_square)
+
+
+@pytest.mark.parametrize("hurst", [0.2, 0.9])
+def test_gradients_do_not_depend_on_the_room_they_are_given(hurst):
+    """With little room rows are computed again, in 7 segments; the numbers are the same."""
+    lags = FractionalGaussianNoise(hurst=hurst).autocovariance(101)
+    a = np.full(101, 1.3)
+    whole = mean_field_arrays(a, lags, lags)
+    for covariance in (lags, FractionalGaussianNoise(hurst=hurst).covariance(101)):
+        found = mean_field_arrays(a, covariance, covariance, room=1)
+        np.testing.assert_array_equal(
+            found.log_gradient_mean_square, whole.log_gradient_mean_square
+        )
+        np.testing.assert_array_equal(
+            found.log_displacement_mean_square, whole.log_displacement_mean_square
+        )
+
+
+def test_the_width_of_a_network_refines_its_gradients():
+    """Euler's identity: one direction in d grows as the state does."""
+    law = critical(30, 0.6, FractionalGaussianNoise(hurst=0.9), width=5)
+    limit, refined = mean_field(law), mean_field(law, finite_width=True)
+    share = np.exp([limit.log_gradient_mean_square[0], limit.log_mean_square[-1]])
+    expected = np.log(0.8 * share[0] + 0.2 * share[1])
+    assert refined.log_gradient_mean_square[0] == pytest.approx(expected, rel=1e-12)
+    assert refined.log_gradient_displacement_mean_square[0] == pytest.approx(
+        limit.gradient_displacement_at_width(5), rel=1e-12
+    )
+    np.testing.assert_array_equal(refined.log_mean_square, limit.log_mean_square)
+
+
+def test_a_gradient_may_be_left_out():
+    found = mean_field(critical(30, 0.5, Tied()), gradient=False)
+    whole = mean_field(critical(30, 0.5, Tied()))
+    np.testing.assert_array_equal(found.log_mean_square, whole.log_mean_square)
+    assert np.isnan(found.log_gradient_mean_square).all()
+
+
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+def test_growth_beyond_every_float_keeps_gradients(activation):
+    """A tied linear net at beta = 0: binom(2k, k) at every layer, up to e^8300."""
+    depth = 6000
+    law = critical(depth, 0.0, Tied(), block="res1", activation=activation)
+    found = mean_field(law)
+    if activation == "linear":
+        k = np.arange(depth + 1)
+        exact = gammaln(2 * k + 1) - 2 * gammaln(k + 1)
+        np.testing.assert_allclose(found.log_mean_square, exact, rtol=1e-12)
+        np.testing.assert_allclose(found.log_gradient_mean_square[::-1], exact, rtol=1e-12)
+    assert (np.diff(found.log_mean_square) > 0.4).all()
+    assert (np.diff(found.log_gradient_mean_square) < -0.4).all()
+    assert found.log_gradient_mean_square[0] > 3000
 
 
 CONTOUR = {  # hurst: beta where the displacement is as long as the state, forward and backward
