@@ -11,8 +11,9 @@ and going back the orthonormal basis is written in the inputs themselves, so tha
     g_k = s (draws mixed to the Gram of the gradients + a combination of x_1 and x_2)
 
 takes one sweep for its products and one to be formed, sent through the activation and
-multiplied with what the next matrix needs. Where the inputs are nearly parallel r_22 is
-measured instead of subtracted; below an angle of 1e-10 they count as parallel.
+multiplied with what the next matrix needs. Where the inputs are nearly parallel x_2 is replaced
+by what is across x_1, formed and measured entry by entry, since a difference of two multiples
+would lose the digits; below an angle of 1e-10 they count as parallel.
 """
 
 import math
@@ -42,12 +43,13 @@ def _factor(a, b, c):
 
 
 @inner(*_LOOSE)
-def _apart(x, x_at, x_next, ratio, n):
-    """|x_2 - ratio x_1|^2."""
-    one, two = x[x_at : x_at + n], x[x_next : x_next + n]
+def _split(out, out_at, x, x_at, x_next, ratio, n):
+    """``out = x_2 - ratio x_1``, which may stand where x_2 did; returns its square sum."""
+    one, two, out = x[x_at : x_at + n], x[x_next : x_next + n], out[out_at : out_at + n]
     total = 0.0
     for i in range(n):
         v = two[i] - ratio * one[i]
+        out[i] = v
         total += v * v
     return total
 
@@ -242,7 +244,7 @@ def _through(
 
 
 @inner()
-def _weights(s, radius, at, gram, seen, crossed):
+def _weights(s, radius, at, split, gram, seen, crossed):
     """Weights of draws and inputs in the gradients at the inputs of a matrix.
 
     Parameters
@@ -251,12 +253,16 @@ def _weights(s, radius, at, gram, seen, crossed):
         Scale of the matrix.
     radius[at : at + 3]
         Cholesky factor of its (scaled) inputs.
+    split : bool
+        Whether the second input stands for what is across the first.
     gram : (11, 12, 22) of the gradients at its outputs
     seen : z_1.q_1, z_1.q_2, z_2.q_1, z_2.q_2
     crossed : products of the scaled inputs with the fresh draws, x_1.d_1, x_1.d_2, ...
     """
     a, b, c = _factor(gram[0], gram[1], gram[2])
     p, q, r = radius[at], radius[at + 1], radius[at + 2]
+    if split:
+        q = 0.0
     one = 1.0 / p if p > 0.0 else 0.0
     two = 1.0 / r if r > 0.0 else 0.0
     # Coordinates of the draws along the orthonormal basis e_1, e_2 of the inputs.
@@ -287,7 +293,9 @@ def _layer(
 ):  # fmt: skip
     """One layer. ``hidden`` plane j becomes the inputs of matrix j, ``radius`` their factors.
 
-    (Plane 0 is written only if the branch does not begin with the state as it is.)
+    (Plane 0 is written only if the branch does not begin with the state as it is.) Where two
+    inputs are nearly parallel, the second row holds what is across the first, and ``radius``
+    says so behind the factors.
     ``gram`` holds the Gram matrix of the state on entry and, with ``advance``, that of the
     next one, which is written at ``there``, on exit.
     """
@@ -329,13 +337,23 @@ def _layer(
         bias = table[layer, 3 + m + j] * unit
         bias *= bias
         p, q, r = _factor(s2 * a + bias, s2 * b + bias, s2 * c + bias)
+        radius[3 * m + j] = 0.0
         if p > 0.0 and r * r < _CLOSE * (s2 * c + bias):
             ratio = q / p
+            next_at, scale = at + longest, s2
             if j == 0 and not pre and not centred:
-                left = f * f * _apart(trail, here, here + longest, ratio, n_in)
-            else:
-                left = _apart(hidden, at, at + longest, ratio, n_in)
-            left *= s2
+                vectors.copy(hidden, at, 1.0, trail, here, n_in)
+                vectors.copy(hidden, next_at, 1.0, trail, here + longest, n_in)
+                scale = f * f * s2
+            # Twice: what rounding leaves along x_1 is small beside x_2, not beside the rest.
+            for _ in range(2):
+                _split(hidden, next_at, hidden, at, next_at, ratio, n_in)
+                along = scale * vectors.dot(hidden, at, hidden, next_at, n_in)
+                ratio = (along + bias * (1.0 - q / p)) / (p * p)
+                q += ratio * p
+            ratio = q / p
+            left = scale * vectors.square_sum(hidden, next_at, n_in)
+            radius[3 * m + j] = 1.0
             left += bias * (1.0 - ratio) * (1.0 - ratio)
             r = math.sqrt(left) if left > _PARALLEL * (s2 * c + bias) else 0.0
         radius[3 * j] = p
@@ -427,18 +445,26 @@ def _back(
         length = n + biased
         s = table[layer, 3 + j]
         at = j * plane
-        if j == 0 and not pre and not centred:
-            x, at, following, unity = trail, here, here + longest, f
+        split = radius[3 * m + j] > 0.0
+        unity = f if j == 0 and not pre and not centred else 1.0
+        if j == 0 and not pre and not centred and not split:
+            x, at, following = trail, here, here + longest
         else:
-            x, following, unity = hidden, at + longest, 1.0
+            x, following = hidden, at + longest
         x11, x12, x21, x22 = _products(x, at, following, zeta, draws, draws + length, n)
         k = s * unity
         x11, x12, x21, x22 = k * x11, k * x12, k * x21, k * x22
         if biased:
             bias = table[layer, 3 + m + j] * unit
             one, two = bias * zeta[draws + n], bias * zeta[draws + length + n]
-            x11, x12, x21, x22 = x11 + one, x12 + two, x21 + one, x22 + two
-        weight = _weights(s, radius, 3 * j, (g11, g12, g22), seen, (x11, x12, x21, x22))
+            x11, x12 = x11 + one, x12 + two
+            if split:
+                across = 1.0 - radius[3 * j + 1] / radius[3 * j]
+                one, two = across * one, across * two
+            x21, x22 = x21 + one, x22 + two
+        weight = _weights(
+            s, radius, 3 * j, split, (g11, g12, g22), seen, (x11, x12, x21, x22)
+        )  # fmt: skip
         if j == 0 and not pre and not centred and trunk:
             k = a * f
             g = k * unity
@@ -519,7 +545,7 @@ def sample(
     start, basis = np.zeros(plane), np.zeros(plane)
     start_norm, start_distance = np.zeros(2), np.zeros(1)
     p, top, work = np.zeros(plane), np.zeros(longest), np.zeros(2 * plane)
-    hidden, radius = np.zeros((m + 1) * plane), np.zeros(3 * m)
+    hidden, radius = np.zeros((m + 1) * plane), np.zeros(4 * m)
     units_on, dead_so_far = np.zeros(2), np.zeros(2)
     gram, p_gram = np.zeros(3), np.zeros(3)
     owners = (

@@ -33,8 +33,8 @@ ENSEMBLES = {
         LeakyReLU(slope=-0.4),
         law=law,
         bias_variance=0.3,
-        width=6,
-        hidden=(8, 9, 7, 10, 9, 8, 11, 7),  # three small Gaussian matrices in a row: heavy tails
+        width=12,
+        hidden=(16, 18, 14, 20, 18, 16, 22, 14),  # three small Gaussian matrices: heavy tails
     ),
     "plain relu": lambda law: uneven("plain", "relu", law=law),
     "pair preact linear": lambda law: uneven("preact", "linear", law=law, inputs=Pair()),
