@@ -109,7 +109,12 @@ CASES = {
     "rough res3": Case(uneven("res3", "relu", hidden=(3,), process=ROUGH), DENSE),
     "smooth around rough": Case(
         uneven(
-            "inner", STEEP, hidden=(2, 3), bias_variance=0.3, process=LONG, inner_process=ROUGH,
+            "inner",
+            STEEP,
+            hidden=(2, 3),
+            bias_variance=0.3,
+            process=LONG,
+            inner_process=ROUGH,
             inputs=Pair(cosine=0.3),
         ),
         DENSE,

@@ -64,11 +64,16 @@ def mean_bound(depth: int, branch: float) -> Bound:
     -------
     Bound
 
+    Raises
+    ------
+    SpecError
+        If a number is out of range.
+
     Notes
     -----
     Status: bound, exact at its ends: the lower for a ReLU after symmetric weights, the upper
     for a linear branch. The same holds for an isotropic gradient. The ends are inf where they
-    overflow.
+    overflow. Cost O(1).
 
     Examples
     --------
@@ -95,9 +100,15 @@ def markov_bound(depth: int, branch: float, failure: float) -> Bound:
     -------
     Bound
 
+    Raises
+    ------
+    SpecError
+        If a number is out of range.
+
     Notes
     -----
     Status: bound, by Markov's inequality and e^x - 1 <= 2 x on [0, 1]. Holds for the gradient too.
+    Cost O(1).
 
     Examples
     --------
@@ -133,10 +144,21 @@ def scaling_bound(
     -------
     Bound
 
+    Raises
+    ------
+    SpecError
+        If a number is out of range.
+
     Notes
     -----
     Status: bound, recalled. The paper also asks that alpha be small, by a constant that is not
-    known here.
+    known here, so `Bound.holds` cannot say so. Cost O(1).
+
+    Examples
+    --------
+    >>> found = scaling_bound(1000, 1000**-0.5, 400, 0.5)
+    >>> round(found.lower, 2), round(found.upper, 2), found.holds
+    (0.15, 4.18, True)
     """
     depth, branch = _numbers(depth, branch)
     width, delta = check_count("width", width), _failure(failure)
@@ -168,9 +190,15 @@ def critical_bound(width: int, failure: float) -> Bound:
     -------
     Bound
 
+    Raises
+    ------
+    SpecError
+        If a number is out of range.
+
     Notes
     -----
     Status: bound, recalled. The lower end is negative, hence empty, unless d delta > 156.
+    Cost O(1).
 
     Examples
     --------

@@ -61,7 +61,7 @@ def critical_exponent(hurst: float, quantity: str = "displacement", block: str =
     -----
     Status: conjecture, but for H = 1/2 (and res1 with H > 1/2 and a smooth bounded activation).
     It is read off the mean-field recursion: width goes to infinity before depth. At a finite
-    width a part of 1 / width of a res3 gradient follows the exponent of the state.
+    width a part of 1 / width of a res3 gradient follows the exponent of the state. Cost O(1).
 
     References
     ----------
@@ -141,6 +141,8 @@ def fit_critical_exponent(
 
     Notes
     -----
+    Status: an estimate, with the errors given. Cost O(betas depths).
+
     What remains is a correction to scaling, which falls with the smallest depth; compare fits
     over several ranges of depth.
 
