@@ -42,9 +42,10 @@ def plot(
             f"{str(path)!r}. Write for example: --out {path.with_suffix('.png')}"
         )
     from figures.gallery.overview import draw
-    from sigprop.result import load
+    from sigprop.result import read
 
-    _save(draw(load(result)), path)
+    found, _ = read(result)  # of one ensemble: a sweep has no single depth to draw against
+    _save(draw(found), path)
     print(f"wrote {path}")
 
 

@@ -58,3 +58,16 @@ def test_what_cannot_be_written_is_one_clear_error(stored, tmp_path, capsys, nam
     said = capsys.readouterr()
     assert said.err.startswith("error: ") and says in said.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_is_refused_plainly(tmp_path, capsys):
+    import sigprop
+    from sigprop import Ensemble, Network, Point, Power
+
+    sigprop.sweep(
+        lambda beta: Ensemble(Network(depth=3, width=4), Power(beta=beta), Point()),
+        {"beta": [0.4, 0.6]}, ["norm"], replicas=8, out=tmp_path / "sweep.nc",
+    )  # fmt: skip
+    assert cli.main(["plot", str(tmp_path / "sweep.nc")]) == 2
+    assert "is a sweep" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["sweep.nc"]
