@@ -96,9 +96,9 @@ class Job:
 
 
 @nb.njit(nogil=True, cache=True)
-def _draw(key, times, scratch, out):  # type: ignore[no-untyped-def]
+def _draw(key, times, words, out):  # type: ignore[no-untyped-def]
     for layer in range(times):
-        philox.normals(key, layer, 0, philox.FORWARD, GROUP, scratch, out)
+        philox.singles(key, layer, 0, philox.FORWARD, GROUP, words, out)
 
 
 def draw_seconds(count: int) -> float:
@@ -107,7 +107,7 @@ def draw_seconds(count: int) -> float:
     key = np.array([1, 2], np.uint32)
 
     def work(_: int) -> None:
-        _draw(key, times, philox.new_scratch(), np.empty(philox.padded(GROUP)))
+        _draw(key, times, philox.new_words(), np.empty(philox.padded(GROUP), np.float32))
 
     work(0)  # compiles
     with ThreadPoolExecutor(WORKERS) as pool:

@@ -147,8 +147,10 @@ def with_error(value: float, se: float) -> str:
         return f"{value if abs(value) > EXACT else 0:.4g}±0"
     decimals = min(6, max(0, 1 - math.floor(math.log10(se))))
     if se < 0.5e-6:
-        return f"{value:.6f}±{se:.0e}"
-    return f"{value:.{decimals}f}±{se:.{decimals}f}"
+        small = f"{value:.0e}" if abs(value) < 1e-4 else f"{value:.6f}"
+        return f"{small}±{se:.0e}"
+    rounded = round(value, decimals) + 0.0  # no negative zero
+    return f"{rounded:.{decimals}f}±{se:.{decimals}f}"
 
 
 def _plain(value: float, digits: str = ".3g") -> str:

@@ -53,3 +53,25 @@ def test_the_command_is_that_of_the_makefile():
         [sys.executable, "-m", "benchmarks.speed", "--help"], capture_output=True, text=True
     )
     assert done.returncode == 0 and "--quick" in done.stdout
+
+
+def test_the_table_of_regimes_is_printed(capsys):
+    from benchmarks import regimes
+
+    regimes.main(["--quick"])
+    shown = capsys.readouterr().out
+    for line in ("Figure 2, full budget", "Figure 7, full budget", "oracle, depth 50"):
+        row = next(row for row in shown.splitlines() if row.startswith(f"{line}  "))
+        assert float(row.removeprefix(line).split()[0]) > 0, row
+
+
+def test_the_plain_noise_is_fractional():
+    """Variances of sums are N^2H: one in 10^5 false alarms, sees an error of 12%."""
+    import numpy as np
+
+    from benchmarks.baseline_paths import fractional_noise
+
+    generator = np.random.default_rng(2)
+    sums = np.array([fractional_noise(16, 0.8, generator).sum() for _ in range(6000)])
+    spread = sums.var() / 16**1.6
+    assert abs(spread - 1) < 4.4 * (2 / 6000) ** 0.5
