@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from analysis.theory.critical import critical_exponent
-
 from figures._base import Progress
 
 __all__ = ["CASES", "Case", "predicted", "share"]
