@@ -11,7 +11,7 @@ choice of coefficients. One step of a residual block with m matrices is
 
 with z, Z normal and all independent. A gradient that is isotropic at the top makes the same
 steps, downward: the signs of the pre-activations, all that it sees of the states, are fair coins.
-See `analysis.theory._chain_law` for how these are integrated.
+See `sigprop.branch_factor` for how these are integrated.
 
 Where there are many small branches the walk tends to a normal law, for which the weights need
 not be Gaussian: `log_normal_limit`.
@@ -26,14 +26,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln
 
-from analysis.theory._chain_law import (
+from analysis.theory._transition import alive_probability, check_no_ties, transition
+from sigprop.branch_factor import (
     SquareLaw,
     cumulants,
     gamma_cumulants,
     hidden_law,
     log_power,
 )
-from analysis.theory._transition import alive_probability, check_no_ties, transition
 from sigprop.errors import Unsupported
 from sigprop.spec import Ensemble, check_number
 
@@ -53,7 +53,7 @@ __all__ = [
     "norm_moment_relative_variance",
 ]
 
-_HIGHEST = 20  # order of a moment: beyond, the grids of `_chain_law` end too early
+_HIGHEST = 20  # order of a moment: beyond, the grids of `branch_factor` end too early
 
 
 # ----------------------------------------------------------------------- logarithms

@@ -9,8 +9,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from analysis.theory._chain_law import hidden_law
 from sigprop.activations import GELU, LeakyReLU, Linear, RandomisedLeakyReLU, ReLU
+from sigprop.branch_factor import hidden_law
 from sigprop.errors import SpecError, Unsupported
 from sigprop.layer_factor import LayerFactor, preserving_scale
 

@@ -10,8 +10,7 @@ from scipy.special import exp1, polygamma
 from scipy.stats import binom, gamma
 
 import sigprop
-from analysis.theory import _chain_law, log_normal
-from analysis.theory._chain_law import gamma_cumulants, hidden_law
+from analysis.theory import log_normal
 from analysis.theory.fourth_moment import (
     gradient_relative_variance,
     log_fourth_moment,
@@ -34,8 +33,9 @@ from analysis.theory.log_normal import (
     norm_moment_relative_variance,
 )
 from analysis.theory.second_moment import log_gradient_mean_square, log_mean_square
-from sigprop import Ensemble, Network, Point, Power
+from sigprop import Ensemble, Network, Point, Power, branch_factor
 from sigprop.activations import LeakyReLU
+from sigprop.branch_factor import gamma_cumulants, hidden_law
 from sigprop.errors import SpecError, Unsupported
 from sigprop.laws import StudentT
 from sigprop.processes import Tied
@@ -127,7 +127,7 @@ def test_the_mean_in_even_dimensions_is_an_exponential_integral(u):
     """E log |e + Z sqrt u|^2 is E_1(v), v = 1/2u, for d = 2 (a harmonic function), and for
     d = 4 it is E_1(v) + (1 - e^-v) / v; known to rounding even where it is 1e-12."""
     v = 1 / (2 * u)
-    two, four = (_chain_law.cumulants(ALONE, np.log([u]), d)[0, 0] for d in (2, 4))
+    two, four = (branch_factor.cumulants(ALONE, np.log([u]), d)[0, 0] for d in (2, 4))
     assert two == pytest.approx(float(exp1(v)), rel=1e-12, abs=1e-13 * u)
     assert four == pytest.approx(float(exp1(v) - math.expm1(-v) / v), rel=1e-13)
 
@@ -138,15 +138,15 @@ def test_two_methods_agree_where_both_work(u, d, monkeypatch):
     """Gauss rules about a state that hardly moves, and a Poisson mixture of chi-squares."""
     found = []
     for small in (0.02, 0.002):
-        monkeypatch.setattr(_chain_law, "_SMALL", small)
-        _chain_law._cumulants.cache_clear()
-        _chain_law._log_power.cache_clear()
-        row = _chain_law.cumulants(ALONE, np.log([u]), d)[0]
+        monkeypatch.setattr(branch_factor, "_SMALL", small)
+        branch_factor._cumulants.cache_clear()
+        branch_factor._log_power.cache_clear()
+        row = branch_factor.cumulants(ALONE, np.log([u]), d)[0]
         scale = row[1] ** (np.arange(1, 5) / 2)
-        powers = [_chain_law.log_power(ALONE, np.log([u]), d, p)[0] for p in (0.25, 1.0, 4.5)]
+        powers = [branch_factor.log_power(ALONE, np.log([u]), d, p)[0] for p in (0.25, 1.0, 4.5)]
         found.append([*(row / scale), *powers])
-    _chain_law._cumulants.cache_clear()
-    _chain_law._log_power.cache_clear()
+    branch_factor._cumulants.cache_clear()
+    branch_factor._log_power.cache_clear()
     np.testing.assert_allclose(*found, rtol=1e-10, atol=2e-12)
 
 
@@ -172,19 +172,21 @@ def test_many_unlike_layers_are_interpolated_to_rounding():
     generator = np.random.default_rng(2)
     log_variance = np.concatenate([generator.uniform(-9, 3, 400), [-np.inf]])
     law = hidden_law((6,), RELU)
-    found = _chain_law.cumulants(law, log_variance, 5)
-    misses = _chain_law._cumulants.cache_info().misses
-    direct = np.array([_chain_law._cumulants(law, v, 5) for v in log_variance[::40].tolist()])
-    assert _chain_law._cumulants.cache_info().misses == misses + len(direct)  # not the same calls
+    found = branch_factor.cumulants(law, log_variance, 5)
+    misses = branch_factor._cumulants.cache_info().misses
+    direct = np.array([branch_factor._cumulants(law, v, 5) for v in log_variance[::40].tolist()])
+    assert branch_factor._cumulants.cache_info().misses == misses + len(
+        direct
+    )
     np.testing.assert_array_equal(found[-1], 0.0)  # no branch
     scale = direct[:-1, 1:2] ** (np.arange(1, 5) / 2)
     np.testing.assert_allclose(found[:-1:40] / scale, direct[:-1] / scale, rtol=0, atol=1e-11)
 
 
 def test_equal_layers_are_computed_once():
-    _chain_law._cumulants.cache_clear()
+    branch_factor._cumulants.cache_clear()
     log_norm_mean(Ensemble(Network(depth=1000, width=11), Power(beta=0.5), Point()))
-    assert _chain_law._cumulants.cache_info().misses == 1
+    assert branch_factor._cumulants.cache_info().misses == 1
 
 
 # -------------------------------------------------------------------- whole networks

@@ -1,4 +1,4 @@
-r"""What one layer does to a norm, in law, for Gaussian weights: integrals exact to rounding.
+r"""By how much one residual layer multiplies the square of a norm: its law, to rounding.
 
 **Hidden layers.** n units that read a vector of norm 1 through weights of variance 1 have the
 squared norm :math:`Q = \sum_{i \le n} \varphi(Z_i)^2`, whose Laplace transform is elementary,
