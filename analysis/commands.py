@@ -31,7 +31,7 @@ __all__ = ["compare", "design", "predict"]
 
 # Options of simulate that say how it is run, not which law: all others are of the law.
 _RUN = {"context", "replicas", "seed", "workers", "sampler", "layers", "orders", "observe", "keep"}
-_RUN |= {"source", "out", "resume", "force", "style"}
+_RUN |= {"source", "out", "resume", "force", "style", "scheduler"}
 
 _Words = Annotated[
     str | None,
@@ -118,7 +118,8 @@ def predict(
     """Print what theory says of an ensemble, without simulating it.
 
     Takes the options of a law that simulate takes, and prints every predicted variable against
-    layer, with its status, its assumptions and its source.
+    layer, with its status, its assumptions and its source; and, where the branch shrinks like
+    a power of the depth, the regime and the critical exponent.
     """
     from analysis.prediction import predict as run
     from sigprop.request import defaults, requested
@@ -253,6 +254,7 @@ _PILOT_MOST = 1 << 16
 # ------------------------------------------------------------------------------ tables
 
 _SHOWN = 11  # rows of a table against layer
+_WIDE = 100  # characters of a line
 
 
 def _prediction_text(prediction: xr.Dataset, ensemble: Ensemble) -> str:
@@ -274,20 +276,60 @@ def _prediction_text(prediction: xr.Dataset, ensemble: Ensemble) -> str:
             textwrap.fill(
                 f"({len(labels)}) {label}: {about['status']}{side}, by {about['prediction']!r}; "
                 f"assumes {about['assumptions']}. {about['source']}.",
-                100,
+                _WIDE,
                 subsequent_indent="    ",
             )
         )
-    widths = [max(map(len, column)) for column in columns]
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in zip(*columns, strict=True)
-    ]
-    rule = "-" * max(map(len, lines))
     count = ensemble.inputs.count
     several = [f"Input 0 of {count}."] if count > 1 else []
     footer = ["± how far the truth may be from a limit."] if _slack_shown(prediction) else []
-    return "\n".join((lines[0], rule, *lines[1:], rule, *notes, *footer, *several))
+    return "\n".join((*_beside(columns), *notes, *footer, *several, *_regimes(ensemble)))
+
+
+def _beside(columns: list[list[str]]) -> list[str]:
+    """Columns side by side, and below each other where a line is full; the first in each."""
+    widths = [max(map(len, column)) for column in columns]
+    lines, first = [], 1
+    while first < len(columns):
+        last, wide = first, widths[0]
+        while last < len(columns) and (last == first or wide + 2 + widths[last] <= _WIDE):
+            wide += 2 + widths[last]
+            last += 1
+        chosen = [0, *range(first, last)]
+        rows = [
+            "  ".join(line[at].rjust(widths[at]) for at in chosen)
+            for line in zip(*columns, strict=True)
+        ]
+        rule = "-" * wide
+        lines += [rows[0], rule, *rows[1:], rule]
+        first = last
+    return lines
+
+
+def _regimes(ensemble: Ensemble) -> list[str]:
+    """What becomes of states and gradients as depth grows, where that is known."""
+    import textwrap
+
+    from analysis.theory import regime
+    from sigprop.errors import Unsupported
+
+    said = []
+    for what, quantity in (("state", "forward"), ("gradient", "backward")):
+        try:
+            found = regime(ensemble, quantity)
+        except Unsupported:
+            continue
+        if math.isinf(found.exponent):
+            continue  # every branch is 0, at every depth
+        side = "at" if found.name == "stable" else "below" if found.name == "explosion" else "above"
+        said.append(
+            f"{what}: {found.name}, since beta {found.exponent:.4g} is {side} the critical "
+            f"{found.critical_exponent:.4g} ({found.status}; assumes {found.assumptions})"
+        )
+    if not said:
+        return []
+    text = "As depth grows, branch L^-beta: " + "; ".join(said) + "."
+    return [textwrap.fill(text, _WIDE, break_on_hyphens=False)]
 
 
 def _predicted(prediction: xr.Dataset) -> list[tuple[str, float | None, Any, Any, dict[str, str]]]:

@@ -526,7 +526,8 @@ def _judged(table: _Table, rejected: np.ndarray, asked: float) -> Comparison:
         seen = np.maximum(seen, 1 / table.replicas)
     measurable = judged & table.random
     worst = float(np.max(seen[measurable])) if measurable.any() else 0.0
-    resolution = worst if judged.any() else math.inf
+    # Numbers that no chance moves are always judged; they say nothing of those that it does.
+    resolution = worst if measurable.any() or not table.random.any() else math.inf
     verdict, reason = "agree", ""
     if rejected.any():
         verdict = "disagree"

@@ -85,6 +85,46 @@ def test_predict_reads_widths_as_simulate_does(run):
     assert status == 0 and found == pytest.approx([0.0, 2**-5, 1 - (1 - 2**-5) * (1 - 2**-8)])
 
 
+def test_predict_of_many_variables_fits_a_page_and_loses_no_number(run):
+    """18 columns for a pair: in three parts, each with its layers, every variable in its turn."""
+    status, out, _ = run("predict", *LAW[:-2], "--layers", "0,7,20")
+    assert status == 0 and max(map(len, out.splitlines())) <= 100
+    lines = out.splitlines()
+    heads = [at for at, line in enumerate(lines) if line.startswith("layer")]
+    assert len(heads) == 3
+    labels = [word for at in heads for word in lines[at].split()[1:]]
+    assert labels == [f"({k})" for k in range(1, 19)]
+    for at in heads:
+        assert [line.split()[0] for line in lines[at + 2 : at + 5]] == ["0", "7", "20"]
+    first = lines[heads[0] + 4].split()
+    assert float(first[2]) == pytest.approx(20 * np.log(1 + 0.5 / 20), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--beta", "0.5"), "state: stable, since beta 0.5 is at the critical 0.5 (limit;"),
+        (
+            ("--beta", "0.7", "--process", "fgn", "--hurst", "0.8"),
+            "state: explosion, since beta 0.7 is below the critical 0.8 (conjecture;",
+        ),
+        (
+            ("--beta", "0.7", "--process", "fgn", "--hurst", "0.8"),
+            "gradient: identity, since beta 0.7 is above the critical 0.6 (conjecture;",
+        ),
+    ],
+)
+def test_predict_names_the_regime_and_the_critical_exponent(run, words, says):
+    status, out, _ = run("predict", *LAW[:-4], *words, "--inputs", "point", "--layers", "20")
+    assert status == 0 and says in " ".join(out.split())
+
+
+def test_predict_names_no_regime_where_none_is_known(run):
+    for words in (("--scheme", "fixup"), ("--scheme", "he", "--block", "plain")):
+        status, out, _ = run("predict", "--depth", "6", *words, "--layers", "0,6")
+        assert status == 0 and "As depth grows" not in out
+
+
 def test_predict_without_a_theory_is_one_clear_error(run):
     status, out, err = run("predict", *NO_THEORY)
     assert (status, out) == (2, "")
@@ -159,6 +199,8 @@ def test_compare_prints_json_and_csv(run, result):
         (("predict", *LAW, "--bta", "1"), "Did you mean '--beta'"),
         (("predict", *LAW, "--layers", "21"), "layers 0 .. 20"),
         (("predict", *LAW, "--replicas", "100"), "--replicas is no option"),
+        (("predict", *LAW, "--scheduler", "tcp://h:1"), "--scheduler is no option"),
+        (("design", *LAW, "--scheduler", "tcp://h:1"), "--scheduler is no option"),
         (("design", *LAW, "--resolution", "-1"), "resolution must be a number"),
         (("design", *NO_THEORY), "no theory applies"),
     ],

@@ -225,6 +225,17 @@ def test_where_the_first_layers_can_be_judged_an_error_there_is_found():
     assert row.verdict == "disagree"
 
 
+def test_what_could_not_be_judged_has_no_resolution():
+    """Layer 0 is met for certain; that is no power where chance moves what cannot be judged."""
+    logs = np.zeros((40, 2, 1))
+    logs[:, 1] = 3 * np.random.default_rng(0).standard_normal((40, 1))
+    theory = believed(np.zeros((2, 1)), np.array([[0.0], [9.0]]), exact=False, orders=(2.0,))
+    found = compare(measured(logs, orders=(2.0,)), theory, variables=["norm_moment_log"])
+    (row,) = found.comparisons
+    assert row.verdict == "inconclusive" and row.judged == 1 and np.isinf(row.resolution)
+    assert table(found).splitlines()[2].split()[-1] == "-"
+
+
 def test_an_agreement_that_saw_too_little_is_inconclusive():
     truth = gaussian(5, 0.1)
     (trial,) = verdicts(1, 400, truth, believed(*truth), resolution=0.02)
