@@ -221,6 +221,7 @@ class WeightLaw(Member):
 
     family: ClassVar[Registry[Any]] = Registry("weight law")
     code: ClassVar[int]
+    discrete: ClassVar[bool] = False  # takes few values, so that sums of weights may cancel
 
     @property
     def parameter(self) -> float:

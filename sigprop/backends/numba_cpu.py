@@ -407,7 +407,7 @@ class Dense(Sampler):
     """Every weight of every matrix, of any law, drawn where it is used."""
 
     name = "dense"
-    version = 2
+    version = 3
     block = 16
     about = "O(width^2) draws a layer: any weight law, block and activation, K inputs"
 

@@ -21,6 +21,11 @@ __all__ = ["sample"]
 # Weights filled at once: 16 KiB or so, half of the first-level cache.
 _BLOCK = 2048
 
+# A sum of weights of one size may cancel exactly, and then the order in which a processor adds
+# would decide on which side of the kink it lies. Below this part of |x| it is the 0 that it is;
+# a sum that does not cancel falls there with probability 1e-12.
+TIE = 2.0**-40
+
 
 @inner()
 def _times(
@@ -52,6 +57,13 @@ def _times(
             else:
                 for i in range(tall):
                     y[y_at + row + o + i] = s * vectors.dot(rows, i * n_in, x, x_at + row, n_in)
+    if law == weights.RADEMACHER and not transposed:
+        for k in range(count):
+            row = k * longest
+            least = TIE * s * math.sqrt(vectors.square_sum(x, x_at + row, n_in))
+            for i in range(n_out):
+                if abs(y[y_at + row + i]) < least:
+                    y[y_at + row + i] = 0.0
 
 
 @entry

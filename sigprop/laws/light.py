@@ -65,6 +65,7 @@ class Rademacher(WeightLaw):
     """-1 or 1, a fair coin: the least kurtosis there is, 1."""
 
     code: ClassVar[int] = 2
+    discrete: ClassVar[bool] = True
 
     @property
     def kurtosis(self) -> float:
