@@ -141,7 +141,9 @@ def predict(
 
 
 def compare(
-    result: Annotated[Path, typer.Argument(metavar="RESULT", help="A file that simulate wrote.")],
+    result: Annotated[
+        Path, typer.Argument(metavar="RESULT", help="A file that simulate or sweep wrote.")
+    ],
     variables: _Words = None,
     names: _Names = None,
     family_error: _FamilyError = 0.01,
@@ -157,12 +159,12 @@ def compare(
 ) -> None:
     """Judge a result against theory: agree, disagree or inconclusive.
 
-    Ends with status 0 if all that is both measured and predicted agrees, 1 if anything
-    disagrees, 3 if something could not be judged.
+    Of a sweep all points are judged at once. Ends with status 0 if all that is both measured and
+    predicted agrees, 1 if anything disagrees, 3 if something could not be judged.
     """
     from analysis import compare as verdicts
     from sigprop.report import headline
-    from sigprop.result import load
+    from sigprop.result import SWEEP, load
 
     measured = load(result)
     verdict = verdicts.compare(
@@ -173,7 +175,8 @@ def compare(
         resolution=resolution,
     )
     if style is Format.table:
-        print(f"{headline(measured)}\n\n{verdict}")
+        swept = measured.attrs["schema"] == SWEEP
+        print(f"{measured.attrs['title'] if swept else headline(measured)}\n\n{verdict}")
     else:
         print(_records(_verdict_rows(verdict), style, _verdict_head(verdict)))
     raise typer.Exit(verdict.exit_status)

@@ -17,6 +17,9 @@ each is met here:
   that is worse than what was asked for, the verdict is inconclusive.
 
 A limit holds up to its slack and is contradicted only beyond it; a bound on one side only.
+
+Of a sweep all points are judged at once, a variable at a time over all of them: the more points,
+the more numbers, and the farther apart they must be.
 """
 
 from __future__ import annotations
@@ -24,15 +27,16 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
 from scipy.stats import binom, norm, pearson3, t
 
+from analysis.points import points
 from analysis.prediction import predict, told
-from sigprop.errors import ResultError, SpecError, Unsupported
+from sigprop.errors import SpecError, Unsupported
 from sigprop.spec import Ensemble, check_number
 
 __all__ = ["POWER", "SKEWED", "Comparison", "Verdict", "compare", "sentence", "table"]
@@ -46,6 +50,7 @@ _FLOAT32 = 3e-7  # draws are in single precision: no sampler promises more
 _ROUNDING = 1e-12
 
 EXIT_STATUS = {"agree": 0, "disagree": 1, "inconclusive": 3}
+_GRAVEST_FIRST = ("disagree", "inconclusive", "agree")
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,9 @@ class Comparison:
         How many numbers were compared, and how many had errors to be relied on.
     reason : str
         Why it is inconclusive.
+    point : str
+        Of a sweep, the point where that is, ``beta=0.5, hurst=0.9``; other numbers are over all
+        of its points.
     """
 
     variable: str
@@ -97,6 +105,7 @@ class Comparison:
     numbers: int
     judged: int
     reason: str = ""
+    point: str = ""
 
     @property
     def label(self) -> str:
@@ -115,17 +124,21 @@ class Verdict:
         Chance of calling any agreement a disagreement, at most.
     numbers : int
         How many numbers were compared at once.
+    points, without_theory : int
+        Of a sweep, how many points were compared, and of how many theory says nothing.
     """
 
     comparisons: tuple[Comparison, ...]
     family_error: float
     numbers: int
+    points: int = 1
+    without_theory: int = 0
 
     @property
     def verdict(self) -> str:
         """``disagree`` if any variable does, else ``inconclusive`` if any is, else ``agree``."""
         found = {comparison.verdict for comparison in self.comparisons}
-        return next(v for v in ("disagree", "inconclusive", "agree") if v in found)
+        return next(v for v in _GRAVEST_FIRST if v in found)
 
     @property
     def exit_status(self) -> int:
@@ -155,10 +168,10 @@ def compare(
     Parameters
     ----------
     result : Dataset
-        Of `sigprop.simulate`.
+        Of `sigprop.simulate`, or of `sigprop.sweep`, whole or a part of its points.
     prediction : Dataset, optional
         Of `analysis.prediction.predict`; default: the strongest theory that applies. Any Dataset
-        with the names and coordinates of a result will do.
+        with the names and coordinates of a result will do. Of one ensemble only.
     variables : collection of str, optional
         Variables to judge; default all that are both measured and predicted.
     names : collection of str, optional
@@ -189,20 +202,28 @@ def compare(
         )
     if variables is not None:
         _check_variables(variables, result)
-    if prediction is None:
-        prediction = _theory(result, variables, names)
-    tables = [
-        numbers
-        for variable in map(str, prediction.data_vars)
-        if variable in result
-        and (variable in variables if variables is not None else not variable.endswith(_SHAPE))
-        for numbers in _tables(result, prediction, variable)
-        if numbers.compared.any()
-    ]
+    given = [("", result)] if prediction is not None else list(points(result))
+    tables, without = [], 0
+    for name, point in given:
+        try:
+            theory = _theory(point, variables, names) if prediction is None else prediction
+        except Unsupported:
+            without += 1
+            if without == len(given):
+                raise
+            continue
+        tables += [
+            replace(numbers, point=name)
+            for variable in map(str, theory.data_vars)
+            if variable in point
+            and (variable in variables if variables is not None else not variable.endswith(_SHAPE))
+            for numbers in _tables(point, theory, variable)
+            if numbers.compared.any()
+        ]
     if not tables:
         raise Unsupported(
             "nothing that was measured is predicted, so there is nothing to compare. Measured: "
-            f"{_listed(result)}. Predicted: {_listed(prediction)}."
+            f"{_listed(result)}. Predicted: {_listed(theory)}."
         )
     numbers = sum(int(table.random.sum()) for table in tables)
     level = family_error / max(numbers, 1)
@@ -210,17 +231,32 @@ def compare(
     rejected = _holm(tables, family_error)
     asked = COARSE if resolution is None else resolution
     rows = [_judged(table, bad, asked) for table, bad in zip(tables, rejected, strict=True)]
-    return Verdict(tuple(rows), family_error, numbers)
+    return Verdict(_over_points(rows), family_error, numbers, len(given) - without, without)
+
+
+def _over_points(rows: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """One row for each variable, order and prediction: the gravest of all points."""
+    groups: dict[tuple[str, float | None, str], list[Comparison]] = {}
+    for row in rows:
+        groups.setdefault((row.variable, row.order, row.prediction), []).append(row)
+    found = []
+    for group in groups.values():
+        gravest = next(v for v in _GRAVEST_FIRST if any(row.verdict == v for row in group))
+        worst = min((r for r in group if r.verdict == gravest), key=lambda r: (r.p, -abs(r.z)))
+        found.append(
+            replace(
+                worst,
+                resolution=max(row.resolution for row in group),
+                numbers=sum(row.numbers for row in group),
+                judged=sum(row.judged for row in group),
+            )
+        )
+    return tuple(found)
 
 
 def _theory(
     result: xr.Dataset, variables: Collection[str] | None, names: Collection[str] | None
 ) -> xr.Dataset:
-    if "ensemble" not in result.attrs or "layer" not in result.coords:
-        raise ResultError(
-            "the result does not say of which ensemble it is, so no theory can be consulted. "
-            "Take one that sigprop simulate wrote, one point of a sweep, or give a prediction."
-        )
     ensemble = Ensemble.from_dict(json.loads(result.attrs["ensemble"]))
     measured = [str(v) for v in result.data_vars if variables is None or v in variables]
     orders = result["order"].values.tolist() if "order" in result.coords else None
@@ -281,6 +317,7 @@ class _Table:
     replicas: int
     p: np.ndarray
     critical: np.ndarray
+    point: str = ""
 
 
 def _tables(result: xr.Dataset, prediction: xr.Dataset, variable: str) -> list[_Table]:
@@ -555,6 +592,7 @@ def _judged(table: _Table, rejected: np.ndarray, asked: float) -> Comparison:
         numbers=int(table.compared.sum()),
         judged=int(judged.sum()),
         reason=reason,
+        point=table.point,
     )
 
 
@@ -595,7 +633,9 @@ def _line(comparison: Comparison) -> tuple[str, ...]:
     c = comparison
     exact = "*" if c.error == "theory" else ""
     sees = "-" if math.isinf(c.resolution) else f"{c.resolution:.2g}"
-    place = f"{c.layer} ({c.place})" if c.place not in ("", "input 0", "pair 0-1") else f"{c.layer}"
+    told = [c.place] if c.place not in ("", "input 0", "pair 0-1") else []
+    told += [c.point] if c.point else []
+    place = f"{c.layer} ({'; '.join(told)})" if told else f"{c.layer}"
     z = f"{c.z:+.1f}" if abs(c.z) < 1e4 else f"{c.z:+.0e}"
     predicted = _told(c.predicted, c.slack)
     measured = _told(c.measured, c.se) + (exact if c.se > _TOLD else "")
@@ -619,22 +659,28 @@ def sentence(verdict: Verdict) -> str:
         more = f"; and {len(unsure) - 3} more" if len(unsure) > 3 else ""
         said.append(f"Not judged: {reasons}{more}.")
     chance = f"{100 * verdict.family_error:g}%"
+    of = f"of {verdict.points} points " if verdict.points > 1 else ""
+    if verdict.without_theory:
+        many = f"{verdict.without_theory} points" if verdict.without_theory > 1 else "one point"
+        said.append(f"Theory says nothing of {many} more.")
     said.append(
-        f"{verdict.numbers} numbers were compared at once; a disagreement is called by chance with "
-        f"probability {chance} at most, and less, since neighbouring layers are correlated."
+        f"{verdict.numbers} numbers {of}were compared at once; a disagreement is called by chance "
+        f"with probability {chance} at most, and less, since neighbouring layers are correlated."
     )
     return textwrap.fill(" ".join(said), 100, break_on_hyphens=False)
 
 
 def _because(comparison: Comparison) -> str:
-    return f"({comparison.reason})"
+    at = f", {comparison.point}" if comparison.point else ""
+    return f"({comparison.reason}{at})"
 
 
 def _head(verdict: Verdict) -> str:
     wrong, right = verdict.of("disagree"), verdict.of("agree")
     if wrong:
         worst = min(wrong, key=lambda c: (c.p, -abs(c.z)))
-        where = f"layer {worst.layer}" + (f", {worst.place}" if worst.place else "")
+        named = [worst.place] * bool(worst.place) + [worst.point] * bool(worst.point)
+        where = ", ".join([f"layer {worst.layer}", *named])
         rest = f", and {len(wrong) - 1} more variables disagree" if len(wrong) > 1 else ""
         return (
             f"Measurement and theory disagree: at {where} {worst.label} is {worst.measured:.5g}, "

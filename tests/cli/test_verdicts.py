@@ -170,6 +170,16 @@ def test_what_cannot_be_judged_ends_with_status_3(run, result):
     assert status == 3 and "too few of 100 replicas carry it" in " ".join(out.split())
 
 
+def test_a_sweep_is_compared_point_by_point(run):
+    words = ("--scheme", "power", "--beta", "0.4,0.6", "--depth", "8", "--width", "30")
+    run("sweep", *words, "--inputs", "point", "--replicas", "500", "--out", "swept.nc")
+    status, out, err = run("compare", "swept.nc")
+    assert (status, err) == (0, "") and out.startswith("sweep over 2 beta, 500 replicas")
+    assert "(beta=0." in out and "numbers of 2 points were compared at once" in out
+    status, out, _ = run("compare", "swept.nc", "--format", "csv")
+    assert status == 0 and {row["point"] for row in rows(out)} <= {"beta=0.4", "beta=0.6"}
+
+
 def test_compare_prints_json_and_csv(run, result):
     _, out, _ = run("compare", result, "--format", "json", "--family-error", "0.001")
     whole = json.loads(out)

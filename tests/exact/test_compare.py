@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -422,6 +425,63 @@ def test_the_verdict_is_the_gravest_and_carries_the_exit_status():
     wrong = compare(result, believed(truth[0] + 1, truth[1]), resolution=1e-4)
     assert (wrong.verdict, wrong.exit_status) == ("disagree", 1)
     assert fine.numbers == 2 * 4  # two layers that chance moves, of four variables and orders
+
+
+# ------------------------------------------------------------------------- sweeps
+
+
+@pytest.fixture(scope="module")
+def swept():
+    """Two scalings at two depths, points independent of each other."""
+    grid = {"beta": [0.4, 0.6], "depth": [6, 9]}
+    law = {"scheme": "power", "width": 50, "inputs": "point"}
+    return sigprop.sweep(law, grid, ["norm", "gradient"], replicas=400, coupled=False)
+
+
+def test_examples_in_the_text_of_points():
+    found = doctest.testmod(importlib.import_module("analysis.points"))
+    assert found.attempted > 0 and found.failed == 0
+
+
+def test_a_point_of_a_sweep_is_judged_as_the_run_that_it_is(swept):
+    law = Ensemble(Network(depth=9, width=50), Power(beta=0.4), Point())
+    alone = sigprop.simulate(law, ["norm", "gradient"], replicas=400, layers=[0, 9])
+    one, other = compare(swept.sel(beta=0.4).isel(depth=1)), compare(alone)
+    assert one == other and one.numbers == other.numbers > 5
+
+
+def test_of_a_sweep_every_point_counts_and_the_numbers_of_all(swept):
+    whole = compare(swept)
+    alone = [compare(swept.isel(beta=i, depth=j)) for i in (0, 1) for j in (0, 1)]
+    assert whole.verdict == "agree" and (whole.points, whole.without_theory) == (4, 0)
+    assert whole.numbers == sum(v.numbers for v in alone) == 4 * alone[0].numbers
+    for at, row in enumerate(whole.comparisons):
+        rows = [v.comparisons[at] for v in alone]
+        assert row.p == min(r.p for r in rows) and row.numbers == sum(r.numbers for r in rows)
+        # With four times as many numbers an error must be larger to be found.
+        assert row.resolution > max(r.resolution for r in rows)
+        assert row.point in {f"beta={b:g}, depth={d}" for b in (0.4, 0.6) for d in (6, 9)}
+    assert f"{whole.numbers} numbers of 4 points were compared" in " ".join(str(whole).split())
+
+
+def test_one_wrong_point_of_a_sweep_is_found_and_named(swept):
+    laws = swept.ensemble.values.copy()
+    laws[1, 0] = laws[1, 0].replace('"beta":0.6', '"beta":0.5')
+    assert laws[1, 0] != swept.ensemble.values[1, 0]
+    found = compare(swept.assign_coords(ensemble=(swept.ensemble.dims, laws)))
+    wrong = {c.variable for c in found.of("disagree")}
+    assert "log_norm_mean" in wrong and "dead_layers_mean" not in wrong
+    assert {c.point for c in found.of("disagree")} == {"beta=0.6, depth=6"}
+    assert ", input 0, beta=0.6, depth=6 " in " ".join(sentence(found).split())
+
+
+def test_points_without_a_theory_are_counted():
+    law = {"depth": 5, "width": 20, "inputs": "point"}
+    found = compare(sigprop.sweep(law, {"scheme": ["he", "skipinit"]}, "norm", replicas=40))
+    assert (found.points, found.without_theory) == (1, 1)
+    assert "Theory says nothing of one point more." in " ".join(sentence(found).split())
+    with pytest.raises(Unsupported, match="no theory applies"):
+        compare(sigprop.sweep(law, {"scheme": ["skipinit", "nf"]}, "norm", replicas=40))
 
 
 def test_variables_and_predictions_can_be_chosen():

@@ -175,9 +175,7 @@ def test_many_unlike_layers_are_interpolated_to_rounding():
     found = branch_factor.cumulants(law, log_variance, 5)
     misses = branch_factor._cumulants.cache_info().misses
     direct = np.array([branch_factor._cumulants(law, v, 5) for v in log_variance[::40].tolist()])
-    assert branch_factor._cumulants.cache_info().misses == misses + len(
-        direct
-    )
+    assert branch_factor._cumulants.cache_info().misses == misses + len(direct)
     np.testing.assert_array_equal(found[-1], 0.0)  # no branch
     scale = direct[:-1, 1:2] ** (np.arange(1, 5) / 2)
     np.testing.assert_allclose(found[:-1:40] / scale, direct[:-1] / scale, rtol=0, atol=1e-11)
