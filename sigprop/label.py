@@ -77,16 +77,19 @@ def coordinates(request: Request) -> dict[str, Any]:
     """Every coordinate that a variable of the run may have."""
     count = request.ensemble.inputs.count
     pairs = [f"{i}-{j}" for i in range(count) for j in range(i + 1, count)]
-    lists: dict[str, Any] = {"order": (), "quantile": ()}
+    lists: dict[str, Any] = {"order": (), "quantile": (), "centres": ()}
     for o in request.observables:
         lists["order"] = getattr(o, "orders", lists["order"])
         lists["quantile"] = getattr(o, "quantiles", lists["quantile"])
+        lists["centres"] = getattr(o, "centres", lists["centres"])
     values = {
         "layer": (request.layers, "layer"),
         "input": (np.arange(count), "input"),
         "pair": (np.array(pairs, dtype=str), "pair of inputs"),
         "order": (np.array(lists["order"], float), "order of the moment"),
         "quantile": (np.array(lists["quantile"], float), "probability"),
+        "singular": (np.arange(request.sizes["singular"]), "place among the singular values"),
+        "singular_bin": (np.array(lists["centres"], float), "middle of a bin of log singular"),
         "kept_layer": (request.keep, "layer at which values of replicas are kept"),
     }
     return {

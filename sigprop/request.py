@@ -38,6 +38,7 @@ DEFAULT_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 HIGHEST_ORDER = 4.0
 ALL_LAYERS = 200  # up to this depth every layer is recorded by default, beyond about SOME
 SOME_LAYERS = 101
+SPECTRUM_LAYERS = 11  # where singular values are wanted, each of them a decomposition
 COUPLED = "coupled"  # the label of all runs that share their random numbers on purpose
 
 
@@ -57,6 +58,13 @@ class Request:
     @property
     def fields(self) -> frozenset[str]:
         return frozenset().union(*(o.fields for o in self.observables))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The size of every axis that a field may have."""
+        inputs = self.ensemble.inputs.count
+        start = int(self.ensemble.network.state_widths[0])
+        return {"input": inputs, "pair": inputs * (inputs - 1) // 2, "singular": start}
 
     @property
     def block(self) -> int:
@@ -129,20 +137,22 @@ def requested(
     if seed >= 2**64:
         raise SpecError(f"seed must be an integer below 2**64, got {seed}: it is a 64-bit word.")
     kept = _layers("keep", keep, depth)
+    chosen = _observables(
+        observe,
+        backends.applicable(ensemble, on_request=observe is not None),
+        _orders(orders, ensemble),
+        check_sequence("quantiles", quantiles, low=0.0, high=1.0, open_low=True, open_high=True),
+    )
+    fields = frozenset().union(*(o.fields for o in chosen))
     if layers is None:
         count = depth + 1 if depth <= ALL_LAYERS else SOME_LAYERS
+        if "log_singular" in fields:
+            count = min(count, SPECTRUM_LAYERS)
         recorded = np.unique(np.rint(np.linspace(0, depth, count)).astype(np.int64))
     else:
         recorded = _layers("layers", layers, depth)
         if not recorded.size:
             raise SpecError("layers is empty, so nothing would be recorded. Name one layer.")
-    chosen = _observables(
-        observe,
-        backends.applicable(ensemble),
-        _orders(orders, ensemble),
-        check_sequence("quantiles", quantiles, low=0.0, high=1.0, open_low=True, open_high=True),
-    )
-    fields = frozenset().union(*(o.fields for o in chosen))
     if isinstance(sampler, str):
         drawer = backends.choose(sampler, ensemble, fields)
     elif isinstance(sampler, backends.Sampler):

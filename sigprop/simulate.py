@@ -428,8 +428,7 @@ def _brief(values: np.ndarray) -> str:
 
 def _check_space(request: Request, path: Path) -> None:
     """Raise StorageError if the result and a checkpoint beside it may not fit on the disk."""
-    count = request.ensemble.inputs.count
-    size = {"input": count, "pair": count * (count - 1) // 2}
+    size = request.sizes
     shapes = {
         name: (request.layers.size, *([size[FIELDS[name].axis]] if FIELDS[name].axis else []))
         for name in request.fields

@@ -364,7 +364,7 @@ def _layout(
     replicas: int,
 ) -> Layout:
     """Names, shapes and types of the variables, from one replica of zeros."""
-    size = {"input": inputs, "pair": inputs * (inputs - 1) // 2}
+    size = {"input": inputs, "pair": inputs * (inputs - 1) // 2, "singular": 1}
     fields = sorted(frozenset().union(*(o.fields for o in observables)))
 
     def zeros(*shape: int) -> dict[str, np.ndarray]:

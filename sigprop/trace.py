@@ -6,6 +6,10 @@ K (K - 1) / 2 pairs of them, in the order (0, 1), (0, 2), .., (1, 2), ...
 
 Logarithms of exact zeros are -inf and mean what they say: a dead network, a state that
 has not moved. NaN and +inf never mean anything but a failure, except where stated.
+
+Singular values are many, and some of them may be out of reach: there NaN stands for a value
+too small to be known, and +inf where there is no value, because the state at that layer is
+narrower than the input.
 """
 
 from __future__ import annotations
@@ -38,5 +42,7 @@ FIELDS: dict[str, Field] = {
         # The branch that ends at layer l; layer 0 has none and holds NaN.
         Field("activity", "input", "fraction of active units in the branch that ends here"),
         Field("dead", "input", "number of dead branches up to here"),
+        # Descending, as many as the input has dimensions; given on request only.
+        Field("log_singular", "singular", "log of singular values of dh_l / d(first input)"),
     )
 }

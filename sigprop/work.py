@@ -231,6 +231,8 @@ def _warm(job: Job) -> None:
 
 def configured(job: Job, observables: Sequence[Observable], count: int) -> Job:
     """The job with observables fitted to the first replicas, which are drawn for it."""
+    if not any(o.fits for o in observables):
+        return dataclasses.replace(job, observables=(tuple(observables),) * len(job.batches))
     traces = _draw(job, 0, min(PILOT, count))
     return dataclasses.replace(job, observables=tuple(_fitted(observables, t) for t in traces))
 
@@ -276,7 +278,12 @@ def _reduce(job: Job, traces: Sequence[Trace]) -> list[Done]:
 
 
 def _undefined(name: str, trace: Trace) -> np.ndarray | None:
-    """Where the field is NaN by definition: a state that is exactly zero has no direction."""
+    """Where the field is NaN by definition: a state that is exactly zero has no direction.
+
+    Singular values say with NaN and +inf what is not known or not there.
+    """
+    if name == "log_singular":
+        return ~np.isfinite(trace[name])
     if name not in ("cosine", "effective_rank") or "log_norm" not in trace:
         return None
     zero = np.isneginf(trace["log_norm"])

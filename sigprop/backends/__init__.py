@@ -7,15 +7,18 @@ chain       O(1)                   one input, Gaussian weights, activations piec
                                    linear with one kink at 0, branches off the trunk
 conditional O(K width)             K inputs, Gaussian weights, any activation
 dense       O(width^2)             any weight law: the definition, fast
+jacobian    O(width^3)             singular values of the Jacobian, and all the rest
 reference   O(width^2), NumPy      the definition, written to be read
 =========== ====================== ==================================================
 
-``auto`` takes the first of chain, conditional, dense that gives everything asked for.
+``auto`` takes the first of chain, conditional, dense, jacobian that gives everything asked
+for.
 """
 
 from __future__ import annotations
 
 from sigprop.backends.base import Sampler, applicable
+from sigprop.backends.jacobian import Jacobian
 from sigprop.backends.numba_cpu import Chain, Conditional, Dense
 from sigprop.backends.reference import Reference
 from sigprop.errors import Unsupported
@@ -26,10 +29,10 @@ __all__ = ["Sampler", "applicable", "choose", "samplers"]
 
 samplers: Registry[type[Sampler]] = Registry("sampler")
 
-_PREFERENCE = ("chain", "conditional", "dense")
+_PREFERENCE = ("chain", "conditional", "dense", "jacobian")
 
 
-for _sampler in (Chain, Conditional, Dense, Reference):
+for _sampler in (Chain, Conditional, Dense, Jacobian, Reference):
     samplers.register(_sampler.name)(_sampler)
 
 

@@ -104,8 +104,11 @@ class Sampler:
         return [self.sample(e, fields, layers, key, first, count) for e in ensembles]
 
 
-def applicable(ensemble: Ensemble) -> frozenset[str]:
+def applicable(ensemble: Ensemble, *, on_request: bool = False) -> frozenset[str]:
     """Every field that has a meaning for ``ensemble``, whichever sampler gives it.
+
+    What costs more than all the rest together, the singular values of the Jacobian, is among
+    them with ``on_request`` alone.
 
     A plain net has no displacement, since its layers live in unrelated spaces; one input
     has no pairs; an activation without a derivative has no gradient; a branch of one matrix
@@ -122,6 +125,8 @@ def applicable(ensemble: Ensemble) -> frozenset[str]:
         fields |= {"log_gradient", "alignment"}
         if trunk:
             fields.add("log_gradient_displacement")
+        if on_request:
+            fields.add("log_singular")
     if ensemble.inputs.count > 1:
         fields |= {"cosine", "log_distance", "effective_rank"}
     return frozenset(fields)

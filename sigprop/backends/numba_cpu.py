@@ -135,6 +135,11 @@ class _Outputs:
 
 
 def _not_applicable(ensemble: Ensemble, fields: frozenset[str]) -> str | None:
+    if "log_singular" in fields:
+        return (
+            "it multiplies vectors, and singular values were asked for, which need the whole "
+            "Jacobian. Use --sampler jacobian."
+        )
     missing = sorted(fields - applicable(ensemble))
     if not missing:
         return None

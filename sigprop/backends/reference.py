@@ -26,7 +26,7 @@ powers of two, which is exact, so that no depth overflows. Gradients always are.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -38,7 +38,7 @@ from sigprop.backends.base import Sampler, applicable
 from sigprop.processes.hermite import Hermite
 from sigprop.spec import Activation, Ensemble, Process
 
-__all__ = ["Draws", "Reference", "backward", "draw", "forward", "measure", "simulate_one"]
+__all__ = ["Draws", "Reference", "backward", "draw", "forward", "jacobians", "measure", "simulate_one"]
 
 _GROUP_BYTES = 64 * 2**20
 _LARGEST_NETWORK_BYTES = 4 * 2**30
@@ -291,6 +291,54 @@ def backward(
     return gradients[::-1], exponents[::-1]
 
 
+def jacobians(
+    ensemble: Ensemble, draws: Draws, derivatives: list[list[np.ndarray]]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """dh_l / dh_0 at the first input, l = 0 .. depth, as ``j * 2 ** exponent``.
+
+    Shapes (R, width of h_l, width of h_0) and (R,). The columns are pushed forward through the
+    linearised layers, just as gradients are pulled back.
+    """
+    network, table = ensemble.network, ensemble.table
+    form = network.form
+    count, _, start = draws.inputs.shape
+    j = np.broadcast_to(np.eye(start), (count, start, start)).copy()
+    exponent = np.zeros(count, np.int64)
+    found, exponents = [j], [exponent]
+    for layer in range(network.depth):
+        slopes = [d[:, 0, :, None] for d in derivatives[layer]]
+        x = table.input_scale[layer] * j
+        for at, weight in enumerate(draws.weights[layer]):
+            if form.pre or at > 0:
+                x = slopes.pop(0) * x
+            x = weight @ x
+        if not form.trunk:
+            x = slopes.pop(0) * x
+        j = table.branch[layer] * x + (table.skip[layer] * j if form.trunk else 0.0)
+        flat, shift = _rescale(j.reshape(count, -1))
+        j, exponent = flat.reshape(j.shape), exponent + shift
+        found.append(j)
+        exponents.append(exponent)
+    return found, exponents
+
+
+def _log_singular(
+    ensemble: Ensemble, draws: Draws, derivatives: list[list[np.ndarray]], layers: list[int]
+) -> Iterator[np.ndarray]:
+    """Logarithms of the singular values at ``layers``, each of shape (R, width of h_0).
+
+    +inf stands where there is none. Values below 1e-16 of the largest are noise, and so are
+    those that would be exact zeros: this is for small networks of little depth.
+    """
+    found, exponents = jacobians(ensemble, draws, derivatives)
+    for layer in layers:
+        with np.errstate(divide="ignore"):
+            values = np.log(np.linalg.svd(found[layer], compute_uv=False))
+        logs = np.full((len(values), found[0].shape[1]), np.inf)
+        logs[:, : values.shape[1]] = values + np.log(2) * exponents[layer][:, None]
+        yield logs
+
+
 def _rescale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(y, e) with x = y * 2**e exactly and the largest |y_i| of a row in [1/2, 1)."""
     exponent = np.frexp(np.abs(x).max(axis=-1))[1].astype(np.int64)
@@ -313,7 +361,7 @@ def measure(
 ) -> dict[str, np.ndarray]:
     """Pass the signal both ways and read off ``fields`` at ``layers``."""
     gradient_fields = {"log_gradient", "log_gradient_displacement", "alignment"}
-    differentiate = bool(fields & gradient_fields)
+    differentiate = bool(fields & (gradient_fields | {"log_singular"}))
     signal = forward(ensemble, draws, differentiate=differentiate)
     recorded = [int(layer) for layer in layers]
     h = [(signal.states[at], signal.exponents[at]) for at in recorded]
@@ -337,6 +385,8 @@ def measure(
             trace["log_gradient_displacement"] = [
                 _log_norm(*_minus(x, p_top)) - _log_norm(*p_top) for x in p
             ]
+    if "log_singular" in fields:
+        trace["log_singular"] = list(_log_singular(ensemble, draws, signal.derivatives, recorded))
     if ensemble.inputs.count > 1:
         first, second = np.triu_indices(ensemble.inputs.count, 1)
         start = _log_norm(*_minus(_pick(h_0, first), _pick(h_0, second)))
@@ -423,7 +473,7 @@ class Reference(Sampler):
     about = "every matrix drawn, in NumPy: the definition, slow; for checking the others"
 
     def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
-        absent = sorted(fields - applicable(ensemble))
+        absent = sorted(fields - applicable(ensemble, on_request=True))
         if absent:
             return f"this ensemble has no {', '.join(absent)}. Leave it out."
         size = _bytes(ensemble)

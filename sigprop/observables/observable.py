@@ -30,6 +30,11 @@ class Observable:
     kind: ClassVar[str] = ""
 
     @property
+    def fits(self) -> bool:
+        """Whether `configure` reads its pilot, which is drawn for it."""
+        return type(self).configure is not Observable.configure
+
+    @property
     def fields(self) -> frozenset[str]:
         """Names of the trace fields (`sigprop.trace.FIELDS`) that it reads."""
         raise NotImplementedError

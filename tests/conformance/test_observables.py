@@ -11,7 +11,7 @@ from sigprop.observables import observables
 from sigprop.trace import FIELDS
 
 INPUTS = 3
-SIZES = {"input": INPUTS, "pair": INPUTS * (INPUTS - 1) // 2}
+SIZES = {"input": INPUTS, "pair": INPUTS * (INPUTS - 1) // 2, "singular": 6}
 
 
 def traces(fields, replicas, layers, seed, *, spread=30.0, zeros=0.1):
@@ -30,6 +30,9 @@ def traces(fields, replicas, layers, seed, *, spread=30.0, zeros=0.1):
             values = generator.uniform(0, 100, shape)
         if name == "activity":
             values[:, 0] = np.nan
+        elif name == "log_singular":
+            values[generator.random(shape) < 0.1] = np.nan  # too small to be known
+            values[:, -1, -2:] = np.inf  # none there: the state is narrower than the input
         trace[name] = values
     return trace
 
@@ -98,7 +101,7 @@ def test_every_estimate_is_labelled_and_has_an_error(kind):
     """No number without ``long_name``, ``units`` and an error; the shape is that of its dims."""
     observable = observables[kind](orders=(0.5, 1.0, 2.0), quantiles=(0.25, 0.5))
     found = observable.finalize(observable.observe(traces(observable.fields, 40, 5, 3)))
-    sizes = {"layer": 5, "order": 3, "quantile": 2, **SIZES}
+    sizes = {"layer": 5, "order": 3, "quantile": 2, "singular_bin": 321, **SIZES}
     for name, (dims, values, attrs) in found.items():
         assert values.shape == tuple(sizes[d] for d in dims), name
         assert attrs["long_name"] and attrs["units"] in ("1", "nat", "nat^2"), name
@@ -150,6 +153,13 @@ def test_names_of_variables_are_those_of_the_schema():
     expected |= {"cosine_quantile", "cosine_quantile_se", "cosine_quantile_error"}
     for p in ("activity", "dead_layers"):
         expected |= {f"{p}_mean", f"{p}_mean_se"}
+    for p in ("mean", "variance", "largest", "smallest", "condition", "quantile"):
+        expected |= {f"log_singular_{p}", f"log_singular_{p}_se"}
+    for p in ("zero", "unresolved", "below", "above"):
+        expected |= {f"singular_{p}_fraction", f"singular_{p}_fraction_se"}
+    for p in ("isometry_max_log", "isometry_rms_log", "singular_density"):
+        expected |= {p, f"{p}_se"}
+    expected |= {f"singular_moment_{x}" for x in ("log", "log_se", "ess", "reliable")}
     assert set(found) == expected
 
 

@@ -1,0 +1,313 @@
+r"""Networks drawn whole, with the full singular spectrum of their input-output Jacobian.
+
+The Jacobian :math:`J_l = \partial h_l / \partial h_0` at the first input is carried along by
+products of matrices, a layer at a time, on the units that the forward pass of that input turns
+on. A unit whose derivative is zero has a row of zeros: it is left out of the product, which for
+ReLU saves half of the work of a branch and three quarters of that of a plain net. J is in units
+of a power of two, so no depth overflows; a network whose singular values reach below 1e-8 of
+the largest is walked again in the graded form of `sigprop.backends.graded`.
+
+Weights are drawn from their addresses where they are used, and kept only where they are small.
+All else, the passes forward and backward and what is read off them, is that of the reference.
+
+Large networks are for `sigprop.lanczos`, which multiplies vectors only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from sigprop.activations.randomised_leaky_relu import RandomisedLeakyReLU
+from sigprop.backends import reference
+from sigprop.backends.base import Sampler, applicable
+from sigprop.backends.correlated import _one_blas_thread as one_blas_thread
+from sigprop.backends.graded import Graded, product_logs
+from sigprop.kernels import philox
+from sigprop.spec import Ensemble
+
+__all__ = ["Jacobian", "Weights", "draws_of", "need_bytes"]
+
+LARGEST_BYTES = 4 * 2**30  # that one network may take, a worker
+_KEPT_BYTES = 2**26  # weights of a network that are kept for the second pass
+_PRESENT, _LARGE = 0.9, 20  # share of units on above which all are taken; 2^20: time to rescale
+
+
+# -------------------------------------------------------------------- drawing
+
+
+class Weights(Sequence[list[np.ndarray]]):
+    """The matrices of one network, a list a layer, drawn from their addresses when asked for.
+
+    An item is what the reference keeps: arrays of shape (1, rows, columns), with the scales of
+    the table.
+    """
+
+    def __init__(self, ensemble: Ensemble, key: np.ndarray, replica: int) -> None:
+        network, table = ensemble.network, ensemble.table
+        self.law, self.table, self.key, self.replica = ensemble, table, key, replica
+        fan_in, fan_out = network.fans
+        self.shapes = np.stack([fan_out, fan_in], axis=-1).tolist()
+        self.words = np.array([int(key[0]) | int(key[1]) << 32, 0], np.uint64)
+        self.paths = {
+            j: reference._paths(process, self.generator(0, j), network.depth, self.shapes[0][j])
+            for j, process in enumerate(table.processes)
+            if not process.independent
+        }
+        self.keeps = 8 * int((fan_in * fan_out).sum()) <= _KEPT_BYTES
+        self.kept: dict[int, list[np.ndarray]] = {}
+
+    def generator(self, layer: int, matrix: int) -> np.random.Generator:
+        """NumPy's stream for what no kernel draws, at an address of its own."""
+        counter = np.array([0, layer, matrix, self.replica], np.uint64)
+        return np.random.Generator(np.random.Philox(key=self.words, counter=counter))
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @overload
+    def __getitem__(self, layer: int) -> list[np.ndarray]: ...
+    @overload
+    def __getitem__(self, layer: slice) -> list[list[np.ndarray]]: ...
+    def __getitem__(self, layer: Any) -> Any:
+        if isinstance(layer, slice):
+            return [self[i] for i in range(*layer.indices(len(self)))]
+        if layer not in self.kept:
+            drawn = [self._matrix(layer, j, *shape) for j, shape in enumerate(self.shapes[layer])]
+            if not self.keeps:
+                self.kept.clear()
+            self.kept[layer] = drawn
+        return self.kept[layer]
+
+    def _matrix(self, layer: int, j: int, rows: int, columns: int) -> np.ndarray:
+        if j in self.paths:
+            w = self.paths[j][layer]
+        elif self.table.law.kind == "gaussian":
+            from sigprop.kernels import correlated
+
+            size = rows * columns
+            single = np.empty(philox.padded(size), np.float32)
+            purpose = philox.WEIGHT + 256 * j
+            correlated.normals(self.key, layer, self.replica, purpose, size, single)
+            w = single[:size].reshape(rows, columns)
+            if not self.table.centred:  # one pass over the memory
+                return np.multiply(w, np.float64(self.table.scale[layer, j]), dtype=float)[None]
+            w = w.astype(float)
+        else:
+            w = self.table.law.sample(self.generator(1 + layer, 1 + j), (rows, columns))
+        if self.table.centred:
+            w = w - w.mean(axis=-1, keepdims=True)
+        return np.asarray(self.table.scale[layer, j] * w)[None]
+
+
+def draws_of(ensemble: Ensemble, key: np.ndarray, replica: int) -> reference.Draws:
+    """All that is random in one network, as the reference takes it."""
+    weights = Weights(ensemble, key, replica)
+    rest = weights.generator(0, 255)
+    inputs = reference._inputs(ensemble, [rest])
+    biases = [
+        [
+            scale * (rest.standard_normal((1, 1, rows)) if scale != 0 else np.zeros((1, 1, rows)))
+            for scale, (rows, _) in zip(ensemble.table.bias_scale[layer], shapes, strict=True)
+        ]
+        for layer, shapes in enumerate(weights.shapes)
+    ]
+    slopes: list[list[np.ndarray]] = [[] for _ in weights.shapes]
+    phi = ensemble.network.phi
+    if isinstance(phi, RandomisedLeakyReLU):
+        units = reference._activation_widths(ensemble)
+        slopes = [[phi.slopes(rest, (1, n))[None] for n in layer] for layer in units]
+    top = rest.standard_normal((1, 1, int(ensemble.network.state_widths[-1])))
+    return reference.Draws(inputs, weights, biases, slopes, top)
+
+
+# ------------------------------------------------------------------- the walk
+
+Rows = np.ndarray | None  # which rows of a matrix are kept; None for all of them
+
+
+class _Unit:
+    """One activation of one layer: its derivatives, and which of them are not zero."""
+
+    def __init__(self, derivative: np.ndarray) -> None:
+        on = np.flatnonzero(derivative)
+        self.size = len(derivative)
+        self.on: Rows = None if len(on) > _PRESENT * len(derivative) else on
+        factor = derivative if self.on is None else derivative[on]
+        self.factor = None if bool((factor == 1.0).all()) else factor[:, None]
+
+    def masked(self, x: np.ndarray, rows: Rows) -> tuple[np.ndarray, Rows]:
+        """diag(derivative) x, on the rows that differ from zero."""
+        if rows is not self.on:
+            x = _whole(x, rows, self.size)
+            x = x if self.on is None else x[self.on]
+        return (x if self.factor is None else self.factor * x), self.on
+
+
+def _whole(x: np.ndarray, rows: Rows, size: int) -> np.ndarray:
+    if rows is None:
+        return x
+    full = np.zeros((size, x.shape[1]))
+    full[rows] = x
+    return full
+
+
+class _Walk:
+    """One network: what multiplies a Jacobian, layer by layer."""
+
+    def __init__(self, ensemble: Ensemble, draws: reference.Draws, signal: Any) -> None:
+        self.network, self.table = ensemble.network, ensemble.table
+        self.form, self.draws = ensemble.network.form, draws
+        # Of the first input of the one network.
+        self.units = [[_Unit(d[0, 0]) for d in layer] for layer in signal.derivatives]
+
+    def times(self, layer: int, x: np.ndarray, rows: Rows) -> tuple[np.ndarray, Rows]:
+        """The derivative of one layer, times ``x``."""
+        form, table = self.form, self.table
+        left = list(self.units[layer])
+        y, kept = x, rows
+        matrices = self.draws.weights[layer]
+        for j, matrix in enumerate(matrices):
+            if form.pre or j > 0:
+                y, kept = left.pop(0).masked(y, kept)
+            # Of the units that come next some are off: their rows are not needed.
+            follows = j < len(matrices) - 1 or not form.trunk
+            wanted = left[0].on if follows else None
+            w = matrix[0]
+            w = w if wanted is None else w[wanted]
+            w = w if kept is None else w[:, kept]
+            y, kept = w @ y, wanted
+        if not form.trunk:
+            y, kept = left.pop(0).masked(y, kept)
+        factor = table.branch[layer] * table.input_scale[layer]
+        if factor != 1.0:
+            y *= factor
+        if form.trunk:
+            skip = table.skip[layer]
+            y += x if skip == 1.0 else skip * x
+        return y, kept
+
+    def plain(self, layers: np.ndarray) -> Iterator[tuple[np.ndarray, bool]]:
+        """Logarithms at each of ``layers``, and whether they are right, by multiplying out."""
+        start = int(self.network.state_widths[0])
+        x, rows, exponent, rank = np.eye(start), None, 0, start
+        for layer in range(self.network.depth + 1):
+            if layer in layers:
+                logs, right = product_logs(x, exponent, min(rank, len(x)))
+                yield _filled(logs, min(start, int(self.network.state_widths[layer]))), right
+            if layer >= layers[-1]:
+                return
+            x, rows = self.times(layer, x, rows)
+            rank = min(rank, len(x))
+            x, shift = _rescaled(x)
+            exponent += shift
+
+    def graded(self, layers: np.ndarray) -> Iterator[np.ndarray]:
+        """Logarithms at each of ``layers``, however small."""
+        start = int(self.network.state_widths[0])
+        product, rows = Graded(start), None
+        for layer in range(self.network.depth + 1):
+            if layer in layers:
+                yield product.singular_logs(min(start, int(self.network.state_widths[layer])))
+            if layer >= layers[-1]:
+                return
+            x, rows = self.times(layer, product.basis, rows)
+            product.absorb(*_rescaled(x))
+
+
+def _rescaled(x: np.ndarray) -> tuple[np.ndarray, int]:
+    """(y, e) with x = y * 2**e, exactly, and the size of y near 1."""
+    largest = float(np.abs(x).max(initial=0.0))
+    exponent = math.frexp(largest)[1] if math.isfinite(largest) else 0
+    return (x, 0) if abs(exponent) <= _LARGE else (x * math.ldexp(1.0, -exponent), exponent)
+
+
+def _filled(logs: np.ndarray, count: int) -> np.ndarray:
+    return np.concatenate([logs, np.full(count - len(logs), -np.inf)])[:count]
+
+
+def singular_logs(
+    ensemble: Ensemble, draws: reference.Draws, signal: Any, layers: np.ndarray
+) -> np.ndarray:
+    """Logarithms of the singular values at ``layers``, shape (layers, width of the input).
+
+    -inf is an exact zero, NaN a value too small to be known, +inf stands where there is none
+    because the state is narrower than the input.
+    """
+    walk = _Walk(ensemble, draws, signal)
+    found = np.full((len(layers), int(ensemble.network.state_widths[0])), np.inf)
+    doubtful = False
+    for row, (logs, right) in zip(found, walk.plain(layers)):
+        row[: len(logs)] = logs
+        doubtful |= not right
+    if doubtful:
+        for row, logs in zip(found, walk.graded(layers)):
+            row[: len(logs)] = logs
+    return found
+
+
+# ---------------------------------------------------------------- the sampler
+
+
+def need_bytes(ensemble: Ensemble) -> int:
+    """Memory that one network takes, a worker, in bytes: an estimate from above."""
+    network = ensemble.network
+    fan_in, fan_out = network.fans
+    start, widest = int(network.state_widths[0]), int(max(fan_in.max(), fan_out.max()))
+    weights = int((fan_in * fan_out).sum())
+    whole = weights if ensemble.table.correlated else 0
+    layer = int((fan_in * fan_out).sum(axis=1).max())
+    kept = min(weights, max(_KEPT_BYTES // 8, layer))
+    states = ensemble.inputs.count * (network.matrices + 3) * widest * (network.depth + 1)
+    # J, its successor, a product and the copy that is decomposed; a matrix drawn twice over.
+    products = 5 * widest * start + 3 * widest * widest
+    return 8 * (whole + kept + states + products)
+
+
+class Jacobian(Sampler):
+    """Every matrix of a network and the Jacobian of its first input: the full spectrum."""
+
+    name = "jacobian"
+    version = 1
+    block = 4
+    about = "O(width^3) a layer: singular values of the input-output Jacobian, and all else"
+
+    def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
+        absent = sorted(fields - applicable(ensemble, on_request=True))
+        if absent:
+            return f"this ensemble has no {', '.join(absent)}. Leave it out."
+        need = need_bytes(ensemble)
+        if need > LARGEST_BYTES:
+            fits = int(0.99 * ensemble.network.width * math.sqrt(LARGEST_BYTES / need))
+            return (
+                f"the Jacobian and its factors would take {need / 2**30:.1f} GiB a worker at "
+                f"width {ensemble.network.width}, and {LARGEST_BYTES / 2**30:.0f} GiB are "
+                f"allowed. A width of about {fits} would fit; for wider ones there is "
+                "sigprop spectrum --method lanczos."
+            )
+        return None
+
+    def sample(
+        self,
+        ensemble: Ensemble,
+        fields: frozenset[str],
+        layers: np.ndarray,
+        key: np.ndarray,
+        first: int,
+        count: int,
+    ) -> dict[str, np.ndarray]:
+        parts: list[dict[str, np.ndarray]] = []
+        rest = fields - {"log_singular"}
+        spectrum = "log_singular" in fields
+        with one_blas_thread():
+            for replica in range(first, first + count):
+                draws = draws_of(ensemble, key, replica)
+                signal = reference.forward(ensemble, draws, differentiate=spectrum)
+                part = reference.measure(ensemble, draws, layers, rest) if rest else {}
+                if spectrum:
+                    part["log_singular"] = singular_logs(ensemble, draws, signal, layers)[None]
+                parts.append(part)
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
