@@ -105,7 +105,7 @@ class Weights(Sequence[list[np.ndarray]]):
 
 def draws_of(ensemble: Ensemble, key: np.ndarray, replica: int) -> reference.Draws:
     """All that is random in one network, as the reference takes it."""
-    weights = Weights(ensemble, key, replica)
+    weights: Any = Weights(ensemble, key, replica)
     rest = weights.generator(0, 255)
     inputs = reference._inputs(ensemble, [rest])
     biases = [

@@ -38,7 +38,16 @@ from sigprop.backends.base import Sampler, applicable
 from sigprop.processes.hermite import Hermite
 from sigprop.spec import Activation, Ensemble, Process
 
-__all__ = ["Draws", "Reference", "backward", "draw", "forward", "jacobians", "measure", "simulate_one"]
+__all__ = [
+    "Draws",
+    "Reference",
+    "backward",
+    "draw",
+    "forward",
+    "jacobians",
+    "measure",
+    "simulate_one",
+]
 
 _GROUP_BYTES = 64 * 2**20
 _LARGEST_NETWORK_BYTES = 4 * 2**30

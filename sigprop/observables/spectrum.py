@@ -265,5 +265,3 @@ def _pair(
         name: (dims, value, {"long_name": what, "units": units}),
         f"{name}_se": (dims, error, {"long_name": f"standard error of {what}", "units": units}),
     }
-
-

@@ -588,7 +588,8 @@ def test_a_result_says_what_it_is(law):
     assert json.loads(attrs["ensemble"]) == law.to_dict()
     assert (attrs["seed"], attrs["replicas"], attrs["sampler"]) == (3, 45, "fake")
     assert (attrs["sampler_version"], attrs["block"], attrs["coupled"]) == (3, 8, 0)
-    assert [o["kind"] for o in json.loads(attrs["observe"])] == list(observables.observables)
+    usual = [kind for kind in observables.observables if kind != "spectrum"]  # on request
+    assert [o["kind"] for o in json.loads(attrs["observe"])] == usual
     assert {"python", "sigprop", "numpy"} <= set(json.loads(attrs["software"]))
     for name, variable in found.variables.items():
         assert variable.attrs["long_name"] and variable.attrs["units"], name

@@ -1,5 +1,6 @@
 """Singular values of the Jacobian are right: against exact arithmetic, the reference, by hand."""
 
+import itertools
 import math
 
 import mpmath
@@ -46,7 +47,7 @@ def graded_logs(factors):
 def test_every_singular_value_of_a_long_product_is_right(sizes):
     """The smallest is 1e-45 of the largest, and all have 12 digits."""
     generator = np.random.default_rng(1)
-    factors = [generator.standard_normal((b, a)) for a, b in zip(sizes, sizes[1:])]
+    factors = [generator.standard_normal((b, a)) for a, b in itertools.pairwise(sizes)]
     truth, found = exact_logs(factors), graded_logs(factors)
     rank = min(sizes)
     np.testing.assert_allclose(found[:rank], truth[:rank], rtol=0, atol=1e-12)
@@ -138,9 +139,7 @@ def test_the_reference_differentiates_the_network():
             for sign in (1, -1):
                 inputs = draws.inputs.copy()
                 inputs[..., i] += sign * step
-                at = reference.Draws(
-                    inputs, draws.weights, draws.biases, draws.slopes, draws.top
-                )
+                at = reference.Draws(inputs, draws.weights, draws.biases, draws.slopes, draws.top)
                 moved.append(reference.forward(ensemble, at).states[-1][0, 0])
             columns.append((moved[0] - moved[1]) / (2 * step))
         truth = np.stack(columns, axis=1)
