@@ -45,6 +45,8 @@ _HOME = {
     "ReZero": "schemes",
     "LayerScale": "schemes",
     "NFResNet": "schemes",
+    "Fractional": "schemes",
+    "RandomWalk": "schemes",
     "GivenScheme": "schemes",
     "Linear": "activations",
     "ReLU": "activations",
@@ -99,6 +101,7 @@ if TYPE_CHECKING:
     from sigprop.result import load
     from sigprop.schemes import (
         Fixup,
+        Fractional,
         GivenScheme,
         Glorot,
         He,
@@ -106,6 +109,7 @@ if TYPE_CHECKING:
         LeCun,
         NFResNet,
         Power,
+        RandomWalk,
         ReZero,
         SkipInit,
         StableResNet,

@@ -1,4 +1,4 @@
-"""The commands ``simulate``, ``sweep``, ``show``, ``list``: from options to laws and to print.
+"""The commands ``simulate``, ``sweep``, ``gain``, ``show``, ``list``: from options to print.
 
 Nothing heavy is imported before a command runs, so that ``--help`` is instant.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-__all__ = ["list_members", "show", "simulate", "sweep"]
+__all__ = ["gain", "list_members", "show", "simulate", "sweep"]
 
 
 class Format(enum.StrEnum):
@@ -549,6 +549,85 @@ def show(
     from sigprop.result import load
 
     _print(load(result), style, result)
+
+
+def gain(
+    context: typer.Context,
+    width: Annotated[
+        int | None, typer.Option("--width", help="Dimension of the state. (default: 100)")
+    ] = None,
+    widths: Annotated[
+        str | None,
+        typer.Option("--widths", metavar="N,N", help="Fan-in and fan-out of a plain layer."),
+    ] = None,
+    block: Annotated[
+        str | None,
+        typer.Option(
+            "--block", metavar="NAME", help="plain, res1, res3 or inner. (default: plain)"
+        ),
+    ] = None,
+    inner_layers: Annotated[
+        int | None, typer.Option("--inner-layers", help="Block inner: matrices in a branch.")
+    ] = None,
+    inner_width: Annotated[
+        str | None,
+        typer.Option("--inner-width", metavar="N", help="Hidden width of the branch."),
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option("--activation", metavar="NAME", help="(default: relu)")
+    ] = None,
+    law: Annotated[
+        str | None,
+        typer.Option("--law", metavar="NAME", help="Law of one weight. (default: gaussian)"),
+    ] = None,
+    style: Annotated[Format, typer.Option("--format", help="table or json.")] = Format.table,
+) -> None:
+    """Print the scale of weights that keeps a moment E|h|^s through a layer, and what it costs.
+
+    --s is the order, in [0, 2]: 2 is He, 0 keeps the mean of log|h|. Options of scheme fractional
+    (--s, --preserve, --given, --expansion, --adjust, --branch, --skip), of the activation and of
+    the law are options here too. He's value stands beside it, the Lyapunov exponent (the mean of
+    log|h'|/|h| a layer) and the growth of the mean square.
+    """
+    import json
+
+    own = [name for parameter in context.command.params for name in parameter.opts]
+    members = options.extra(context.args, own)
+    if "s" not in members:
+        raise SpecError(
+            "no order was given: gain is the scale that keeps E|h|^s. Add for example --s 1 "
+            "(2 is He, 0 keeps the mean of log|h|)."
+        )
+    if style is Format.csv:
+        raise SpecError("gain prints a table or json, not csv: it has one row. Use --format json.")
+    pair = options.counts("--widths", widths)
+    asked = {
+        "depth": None if pair else 1,
+        "width": width,
+        "widths": pair,
+        "block": block,
+        "inner_layers": inner_layers,
+        "inner_width": options.inner_width(inner_width),
+        "scheme": "fractional",
+        "activation": activation,
+        "law": law,
+        "process": None,
+        "inner_process": None,
+        "inputs": "point",
+        "cosine": None,
+        "count": None,
+    }
+    from sigprop import gain as gains
+
+    found = gains.describe(options.ensemble(asked, members, own))
+    if style is Format.json:
+        finite = {k: None if v != v else v for k, v in found.items()}
+        print(json.dumps(finite, indent=2, allow_nan=False))
+    else:
+        print(gains.text(found))
+
+
+gain.open_options = True  # type: ignore[attr-defined]
 
 
 def list_members(

@@ -43,7 +43,7 @@ from scipy.special import loggamma, rgamma, zeta
 from sigprop.errors import SpecError, Unsupported
 from sigprop.spec import Activation, check_count, check_number
 
-__all__ = ["LayerFactor", "preserving_scale"]
+__all__ = ["LayerFactor", "preserving_scale", "slopes_of"]
 
 _STEP = 0.25  # of the trapezoid rule
 _LOW = -45.0  # e^{0.8 u} is below rounding there
@@ -123,7 +123,7 @@ class LayerFactor:
 
         (A function of the user counts as homogeneous where it was registered as such.)
         """
-        return cls(width=width, slopes=_slopes(activation), keep=keep, orthogonal=orthogonal)
+        return cls(width=width, slopes=slopes_of(activation), keep=keep, orthogonal=orthogonal)
 
     # ------------------------------------------------------------------ one unit
 
@@ -383,7 +383,8 @@ def _log1p(z: np.ndarray) -> np.ndarray:
     return np.log1p(z) if np.isrealobj(z) else np.log(1 + z)
 
 
-def _slopes(activation: Activation) -> tuple[float, float]:
+def slopes_of(activation: Activation) -> tuple[float, float]:
+    """The two ends between which the slope below 0 is uniform; Unsupported where there is none."""
     fixed = activation.negative_slope
     if fixed is not None:
         return fixed, fixed

@@ -16,11 +16,14 @@ skipinit    a scalar that starts at 0                       0
 rezero      a scalar that starts at 0                       0
 layerscale  a small diagonal                                0.1, 1e-5 or 1e-6
 nf          known variance of the trunk divided out         0.2
+fractional  keep a moment of order s < 2, or log|h|  found for block and s
+random_walk log|h| without drift, to first order    1
 given       every number explicit                           as given
 =========== =============================================== ==========================
 """
 
 from sigprop.schemes.fixup import Fixup
+from sigprop.schemes.fractional import Fractional
 from sigprop.schemes.given import GivenScheme
 from sigprop.schemes.glorot import Glorot
 from sigprop.schemes.he import He
@@ -28,12 +31,14 @@ from sigprop.schemes.layerscale import LayerScale
 from sigprop.schemes.lecun import LeCun
 from sigprop.schemes.nf import NFResNet
 from sigprop.schemes.power import Power
+from sigprop.schemes.random_walk import RandomWalk
 from sigprop.schemes.rezero import ReZero
 from sigprop.schemes.skipinit import SkipInit
 from sigprop.schemes.stable import StableResNet
 
 __all__ = [
     "Fixup",
+    "Fractional",
     "GivenScheme",
     "Glorot",
     "He",
@@ -41,6 +46,7 @@ __all__ = [
     "LeCun",
     "NFResNet",
     "Power",
+    "RandomWalk",
     "ReZero",
     "SkipInit",
     "StableResNet",
