@@ -7,7 +7,7 @@ its skip coefficient, the slacks are
 
 ======================================= ========================================================
 cosines of two inputs                   :math:`1.5\, T / d` a hidden layer; plain: T = l / 3
-mean squares, independent layers        :math:`T / d`
+mean squares, independent layers        :math:`T / d`; plain: norms l / d, others 4 l / d
 displacements D, correlated layers      :math:`4 (1 + T) / d`
 norms, correlated layers                :math:`(4 (1 + T) D + 2 T_0) / (1 + D) / d`
 ======================================= ========================================================
@@ -15,21 +15,25 @@ norms, correlated layers                :math:`(4 (1 + T) D + 2 T_0) / (1 + D) /
 with :math:`T_0` what T would be without correlation: at finite width correlated layers turn a
 state toward or away from where it began, by about :math:`T_0 / (2d)`. The slacks are 1.5 to 4
 times the largest differences seen in simulations of widths 10 to 60 at depths 20 to 200 (relu,
-linear, tanh; fractional Gaussian noise with H = 0.1, 0.7, 0.9; tied and smooth processes).
+linear, tanh; fractional Gaussian noise with H = 0.1, 0.7, 0.9; tied and smooth processes), and
+for plain nets and gradients of widths 20 and 100 at depth 30 (tanh, erf, gelu, relu with biases,
+on both sides of the edge of chaos). Where nothing is skipped the worst is gelu, whose gain depends
+most on the size of its input; tanh and erf need a fifth of it.
 """
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
 from analysis.prediction import Prediction, predictions
 from analysis.theory.correlation import correlation_map
-from analysis.theory.finite_width import infinite_width_gram
 from analysis.theory.mean_field import MeanField, mean_field
 from analysis.theory.second_moment import log_mean_square
+from analysis.theory.wide_kernels import infinite_width_gradient, infinite_width_gram
 from sigprop.errors import Unsupported
 from sigprop.spec import Ensemble
 
@@ -179,7 +183,9 @@ def _gram(law: _Law) -> np.ndarray:
     ensemble = law.ensemble
     count, depth = ensemble.inputs.count, ensemble.network.depth
     if ensemble.network.phi.negative_slope is None:
-        integrals = depth * count * (count - 1) // 2
+        form, matrices = ensemble.network.form, ensemble.network.matrices
+        bends = matrices if form.pre or not form.trunk else matrices - 1
+        integrals = bends * depth * count * (count - 1) // 2
         if integrals > _MOST_INTEGRALS:
             raise Unsupported(
                 f"infinite_width_gram takes {integrals} double integrals for activation "
@@ -207,13 +213,21 @@ def _square(law: _Law, index: int) -> np.ndarray:
     frame = ensemble.inputs.frame()
     width = ensemble.network.width
     if frame is None:
-        if ensemble.network.block == "res1":
+        if ensemble.network.form.pre:
             infinite_width_gram(ensemble)  # refuses: coordinates are not Gaussian
         vector = np.asarray(ensemble.inputs.array(width), float)[index]
         start = float(vector @ vector) / width
     else:
         start = float(np.sum(np.asarray(frame, float)[index] ** 2))
     return _finite(ensemble, np.array([[start]]))[:, 0, 0]
+
+
+def _added(square: np.ndarray, skip: np.ndarray, unskipped: float = 1 / 3) -> np.ndarray:
+    """T of a mean square along its way; a layer in which nothing is skipped counts in full."""
+    with np.errstate(divide="ignore"):
+        steps = np.diff(np.log(square)) - 2 * np.log(np.abs(skip))
+    steps = np.where(skip == 0, unskipped, np.maximum(steps, 0.0))
+    return np.concatenate([[0.0], np.cumsum(steps)])
 
 
 class _Kernel(Prediction):
@@ -226,12 +240,11 @@ class _Kernel(Prediction):
     def square(self, ensemble: Ensemble, index: int) -> np.ndarray:
         return _square(_Law(ensemble.digest, ensemble), index)
 
+    unskipped: ClassVar[float] = 1 / 3  # what a layer without skip connection adds to T
+
     def added(self, ensemble: Ensemble, index: int) -> np.ndarray:
         """T, shape (depth + 1,)."""
-        square, skip = self.square(ensemble, index), ensemble.table.skip
-        with np.errstate(divide="ignore"):
-            steps = np.diff(np.log(square)) - 2 * np.log(np.abs(skip))
-        return np.concatenate([[0.0], np.cumsum(np.maximum(steps, 0.0))])
+        return _added(self.square(ensemble, index), ensemble.table.skip, self.unskipped)
 
 
 @predictions.register("kernel_norm")
@@ -240,13 +253,37 @@ class KernelNorm(_Kernel):
 
     variable = "norm_moment_log"
     orders = (2.0,)
+    unskipped = 1.0
 
     def value(self, ensemble: Ensemble, index: int, order: float | None) -> np.ndarray:
         square = self.square(ensemble, index)
-        return np.log(square / square[0])
+        return np.log(square / square[0]) + _wider(ensemble)
 
     def slack(self, ensemble: Ensemble, index: int, order: float | None) -> np.ndarray:
         return self.added(ensemble, index) / _width(ensemble)
+
+
+@predictions.register("kernel_gradient")
+class KernelGradient(_Kernel):
+    """E|p_l|^2 for any activation."""
+
+    variable = "gradient_moment_log"
+    orders = (2.0,)
+    unskipped = 4.0
+    assumptions = f"{_Kernel.assumptions}; an isotropic gradient at the top"
+    source = "Schoenholz, Gilmer, Ganguli, Sohl-Dickstein (2017), arXiv:1611.01232, for plain nets"
+
+    def value(self, ensemble: Ensemble, index: int, order: float | None) -> np.ndarray:
+        self.square(ensemble, index)  # refuses what has no kernel
+        found = infinite_width_gradient(ensemble, index)
+        if not np.isfinite(found).all():
+            raise Unsupported(f"{self.kind}: no gradient passes the branches of this ensemble.")
+        return found
+
+    def slack(self, ensemble: Ensemble, index: int, order: float | None) -> np.ndarray:
+        downward = np.exp(infinite_width_gradient(ensemble, index)[::-1])
+        skip = ensemble.table.skip[::-1]
+        return _added(downward, skip, self.unskipped)[::-1] / _width(ensemble)
 
 
 @predictions.register("kernel_displacement")
@@ -268,6 +305,12 @@ class KernelDisplacement(_Kernel):
         moved = growth > 0
         share = np.where(moved, -np.expm1(-np.where(moved, growth, 1.0)), 1.0)
         return np.where(moved, self.added(ensemble, index) / share / _width(ensemble), 0.0)
+
+
+def _wider(ensemble: Ensemble) -> np.ndarray:
+    """Log of the number of coordinates over that of the input: squares are told by coordinate."""
+    widths = ensemble.network.state_widths
+    return np.log(widths / widths[0])
 
 
 class _Pair(_Kernel):
@@ -305,7 +348,7 @@ class CorrelationMap(_Pair):
     def slack(self, ensemble: Ensemble, index: int, order: float | None) -> np.ndarray:
         network = ensemble.network
         hidden = max(network.matrices - 1, 1)
-        if network.block == "res1":
+        if network.form.pre:
             added = self.both(ensemble, index)
         elif network.form.trunk and (ensemble.table.skip != 0).all():
             steps = np.diff(log_mean_square(ensemble))
@@ -336,11 +379,12 @@ class KernelDistance(_Pair):
 
     variable = "distance_moment_log"
     orders = (2.0,)
+    unskipped = 4.0
 
     def value(self, ensemble: Ensemble, index: int, order: float | None) -> np.ndarray:
         one, other, product = self.products(ensemble, index)
         square = one + other - 2 * product
-        return np.log(square / square[0])
+        return np.log(square / square[0]) + _wider(ensemble)
 
     def slack(self, ensemble: Ensemble, index: int, order: float | None) -> np.ndarray:
         return self.both(ensemble, index) / _width(ensemble)

@@ -10,7 +10,10 @@ critical         the critical exponent: predicted, and fitted across depths
 correlation      two inputs at infinite width: map of a layer, equation in the limit of depth
 log_normal       log norms and moments of any order, exact for Gaussian weights; the normal limit
 limits           regimes, equations in the limit of depth, strong orders as measured
-finite_width     deep narrow nets: log norms of linear and ReLU res1; kernels of wide ones
+finite_width     deep narrow nets: log norms of linear and ReLU res1
+wide_kernels     wide nets of any block and activation: products of states, gradients
+phase            order and chaos of plain nets: fixed points, edge of chaos, depth scales
+phase_diagram    the same over a grid of variances
 outer_activation branches that end in their activation: drift, volatility, moments
 stable_resnet    branches that differ by layer: their product at any depth
 long_memory      weights of long memory: critical exponent and size of the driver
@@ -35,10 +38,7 @@ from analysis.theory.critical import (
 )
 from analysis.theory.dead import dead_probability, expected_dead_layers
 from analysis.theory.finite_width import (
-    commutation_rate,
     geometric_log_norm,
-    infinite_width_gram,
-    kernel_ode,
     quasi_geometric_drift,
     quasi_geometric_log_mean,
 )
@@ -85,6 +85,20 @@ from analysis.theory.outer_activation import (
     outer_activation_mean_square,
     outer_activation_volatility,
 )
+from analysis.theory.phase import (
+    FixedPoint,
+    Phase,
+    cosine_map,
+    cosine_map_slope,
+    critical_weight_variance,
+    edge_of_chaos,
+    mean_square_fixed_points,
+    mean_square_map,
+    mean_square_map_slope,
+    phase,
+    tangent_gain,
+)
+from analysis.theory.phase_diagram import phase_diagram
 from analysis.theory.second_moment import (
     log_displacement_mean_square,
     log_gradient_displacement_mean_square,
@@ -95,27 +109,40 @@ from analysis.theory.stable_resnet import (
     decreasing_log_mean_square,
     stable_log_mean_square,
 )
+from analysis.theory.wide_kernels import (
+    commutation_rate,
+    infinite_width_gradient,
+    infinite_width_gram,
+    kernel_ode,
+)
 
 __all__ = [
     "Bound",
     "CriticalExponent",
+    "FixedPoint",
     "MeanField",
+    "Phase",
     "commutation_rate",
     "correlation_limit",
     "correlation_map",
+    "cosine_map",
+    "cosine_map_slope",
     "critical_bound",
     "critical_exponent",
+    "critical_weight_variance",
     "dead_probability",
     "decreasing_log_mean_square",
     "displacement_relative_variance",
     "driver_exponent",
     "driver_variance",
+    "edge_of_chaos",
     "expected_dead_layers",
     "fit_critical_exponent",
     "geometric_log_norm",
     "gradient_displacement_relative_variance",
     "gradient_moment_relative_variance",
     "gradient_relative_variance",
+    "infinite_width_gradient",
     "infinite_width_gram",
     "kernel_ode",
     "limit_equation",
@@ -141,6 +168,9 @@ __all__ = [
     "mean_bound",
     "mean_field",
     "mean_field_arrays",
+    "mean_square_fixed_points",
+    "mean_square_map",
+    "mean_square_map_slope",
     "measured_order",
     "norm_moment_relative_variance",
     "outer_activation_drift",
@@ -148,6 +178,8 @@ __all__ = [
     "outer_activation_mean_field",
     "outer_activation_mean_square",
     "outer_activation_volatility",
+    "phase",
+    "phase_diagram",
     "quasi_geometric_drift",
     "quasi_geometric_log_mean",
     "regime",
@@ -155,5 +187,6 @@ __all__ = [
     "scaling_bound",
     "scaling_exponent",
     "stable_log_mean_square",
+    "tangent_gain",
     "weak_limit",
 ]

@@ -63,7 +63,7 @@ def correlation_map(ensemble: Ensemble, cosine: float | None = None) -> np.ndarr
     Parameters
     ----------
     ensemble : Ensemble
-        Block plain, res1, res3 or inner, activation linear, relu or leaky_relu, independent
+        Block plain, res1, res3, inner or preact, activation linear, relu or leaky_relu, independent
         layers, no biases.
     cosine : float, optional
         Of the inputs; by default that of the ensemble's pair.
@@ -82,8 +82,8 @@ def correlation_map(ensemble: Ensemble, cosine: float | None = None) -> np.ndarr
 
     Notes
     -----
-    Status: limit, width to infinity; the error is O(1 / width). In res1 it assumes
-    sign-symmetric inputs. The norms of the two inputs do not matter. Cost O(depth).
+    Status: limit, width to infinity; the error is O(1 / width). In res1 and preact it
+    assumes sign-symmetric inputs. The norms of the two inputs do not matter. Cost O(depth).
 
     Examples
     --------
@@ -95,7 +95,7 @@ def correlation_map(ensemble: Ensemble, cosine: float | None = None) -> np.ndarr
     network, table = ensemble.network, ensemble.table
     start = _start(ensemble, cosine)
     why = None
-    if network.block not in ("plain", "res1", "res3", "inner"):
+    if network.block not in ("plain", "res1", "res3", "inner", "preact"):
         why = f"block {network.block!r}"
     elif table.biased:
         why = "biases"
@@ -109,7 +109,7 @@ def correlation_map(ensemble: Ensemble, cosine: float | None = None) -> np.ndarr
         raise Unsupported(f"correlation_map cannot follow {why}. Simulate it instead.")
     fan_out = network.fans[1]
     gain = np.prod(table.scale**2 * fan_out, axis=1) * (table.branch * table.input_scale) ** 2
-    bends = network.matrices - 1 if network.form.trunk and not network.form.pre else 1
+    bends = network.matrices - (network.form.trunk and not network.form.pre)
     half = 0.5 * (1 + float(kernel_slope(network.phi)) ** 2)
     growth = gain * half**bends
     out = np.empty(network.depth + 1)

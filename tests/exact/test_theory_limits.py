@@ -42,6 +42,7 @@ from sigprop.coupling import coupled_weights, strong_error
 from sigprop.errors import SpecError, Unsupported
 from sigprop.gaussian import expectation, product_expectation
 from sigprop.inputs import Given, Pair, Point
+from sigprop.laws import StudentT
 from sigprop.processes import (
     Cauchy,
     FractionalGaussianNoise,
@@ -57,6 +58,7 @@ from tests.stat import ALPHA
 MODULES = (
     "analysis.theory.limits",
     "analysis.theory.finite_width",
+    "analysis.theory.wide_kernels",
     "analysis.theory.outer_activation",
     "analysis.theory.stable_resnet",
     "analysis.theory.long_memory",
@@ -405,7 +407,7 @@ def test_the_cosine_of_relu_kernels_obeys_its_own_equation():
 @pytest.mark.parametrize(
     "law, error",
     [
-        (power(0.5, "inner"), Unsupported),
+        (power(0.5, law=StudentT(dof=1.5)), Unsupported),
         (power(0.5, process=Tied()), Unsupported),
         (power(0.5, activation=RandomisedLeakyReLU()), Unsupported),
         (
