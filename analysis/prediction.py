@@ -41,6 +41,7 @@ from typing import ClassVar
 import numpy as np
 import xarray as xr
 
+from analysis.theory._entrywise import check_entrywise
 from sigprop.errors import SpecError, Unsupported
 from sigprop.registry import Registry
 from sigprop.request import DEFAULT_ORDERS
@@ -75,6 +76,12 @@ class Prediction:
         Of a bound: ``upper`` if nothing should lie above it, ``lower`` if nothing below.
     correlated : bool
         Whether it takes weights that are correlated along depth. Others refuse them.
+    dependent : bool
+        Whether it takes matrices whose entries depend on each other, orthogonal ones or +/-
+        pairs, and says itself of which it is true. Others refuse them.
+    post : bool
+        Whether it takes the blocks that activate the sum of trunk and branch, and says itself
+        of which it is true. Others refuse them.
     spread_status : str
         ``exact``, or ``approximate`` if `spread` is good for planning only.
     """
@@ -88,6 +95,8 @@ class Prediction:
     axis: ClassVar[str] = "input"
     side: ClassVar[str] = ""
     correlated: ClassVar[bool] = False
+    dependent: ClassVar[bool] = False
+    post: ClassVar[bool] = False
     spread_status: ClassVar[str] = "exact"
 
     def alike(self, ensemble: Ensemble) -> bool:
@@ -236,6 +245,12 @@ def _part(
             f"{prediction.kind} needs weights that are independent from layer to layer. For "
             "correlated ones there are the limits of infinite width."
         )
+    if not (prediction.post or prediction.dependent):
+        check_entrywise(ensemble, prediction.kind)
+    elif ensemble.network.form.post and not prediction.post:
+        raise Unsupported(f"{prediction.kind} does not hold for block {ensemble.network.block!r}.")
+    elif not (ensemble.table.entrywise or prediction.dependent):
+        raise Unsupported(f"{prediction.kind} needs weights that are independent of each other.")
     count = len(_places(prediction.axis, ensemble))
     if not count:
         raise Unsupported(f"{prediction.kind} is of pairs of inputs, and there is one input.")

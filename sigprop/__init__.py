@@ -48,6 +48,10 @@ _HOME = {
     "Fractional": "schemes",
     "RandomWalk": "schemes",
     "GivenScheme": "schemes",
+    "Risotto": "schemes",
+    "Normal": "schemes",
+    "LooksLinear": "schemes",
+    "OrthogonalScheme": "schemes",
     "Linear": "activations",
     "ReLU": "activations",
     "LeakyReLU": "activations",
@@ -62,6 +66,7 @@ _HOME = {
     "Rademacher": "laws",
     "StudentT": "laws",
     "Stable": "laws",
+    "Orthogonal": "laws",
     "Independent": "processes",
     "FractionalGaussianNoise": "processes",
     "Rbf": "processes",
@@ -87,7 +92,7 @@ if TYPE_CHECKING:
         Tanh,
     )
     from sigprop.inputs import Equiangular, Given, Pair, Point
-    from sigprop.laws import Gaussian, Rademacher, Stable, StudentT, Uniform
+    from sigprop.laws import Gaussian, Orthogonal, Rademacher, Stable, StudentT, Uniform
     from sigprop.processes import (
         Cauchy,
         FractionalGaussianNoise,
@@ -107,10 +112,14 @@ if TYPE_CHECKING:
         He,
         LayerScale,
         LeCun,
+        LooksLinear,
         NFResNet,
+        Normal,
+        OrthogonalScheme,
         Power,
         RandomWalk,
         ReZero,
+        Risotto,
         SkipInit,
         StableResNet,
     )

@@ -57,7 +57,8 @@ def simulate(
         typer.Option(
             "--widths",
             metavar="N,N,...",
-            help="Block plain: the width of every state, the input's first; implies the depth.",
+            help="Blocks plain, projection: the width of every state, the first first; implies the "
+            "depth.",
         ),
     ] = None,
     scheme: Annotated[
@@ -80,7 +81,7 @@ def simulate(
         int | None,
         typer.Option(
             "--inner-layers",
-            help="Blocks inner and preact: matrices in a branch.",
+            help="Blocks inner, preact, identity, projection: matrices in a branch.",
         ),
     ] = None,
     inner_width: Annotated[
@@ -89,6 +90,15 @@ def simulate(
             "--inner-width",
             metavar="N[,N,...]",
             help="Hidden width of the branch: one, or one for each layer. (default: the width)",
+        ),
+    ] = None,
+    input_width: Annotated[
+        int | None,
+        typer.Option(
+            "--input-width",
+            metavar="N",
+            help="Blocks identity, projection and plain: size of the network's input. (default: "
+            "half the width; plain: the width)",
         ),
     ] = None,
     activation: Annotated[
@@ -104,7 +114,7 @@ def simulate(
         typer.Option(
             "--law",
             metavar="NAME",
-            help="Law of one weight: see sigprop list laws. (default: gaussian)",
+            help="Law of the weights: see sigprop list laws. (default: the scheme's own)",
         ),
     ] = None,
     process: Annotated[
@@ -254,6 +264,7 @@ def simulate(
         "block": block,
         "inner_layers": inner_layers,
         "inner_width": options.inner_width(inner_width),
+        "input_width": input_width,
         "scheme": scheme,
         "activation": activation,
         "law": law,
@@ -357,6 +368,10 @@ def sweep(
     inner_width: Annotated[
         str | None,
         typer.Option("--inner-width", metavar="VALUES", help="Hidden width of the branch."),
+    ] = None,
+    input_width: Annotated[
+        str | None,
+        typer.Option("--input-width", metavar="VALUES", help="Size of the network's input."),
     ] = None,
     inputs: Annotated[
         str | None,

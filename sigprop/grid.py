@@ -25,11 +25,12 @@ COUNTS = (
     "width",
     "inner_layers",
     "inner_width",
+    "input_width",
     "count",
 )  # options that are whole numbers
 LAW_OPTIONS = (
     *("scheme", "activation", "law", "process", "inner_process", "block", "depth", "width"),
-    *("widths", "inner_layers", "inner_width", "inputs", "cosine", "count"),
+    *("widths", "inner_layers", "inner_width", "input_width", "inputs", "cosine", "count"),
 )
 _TAKEN = ("layer", "t", "order", "quantile", "input", "pair", "replica", "kept_layer", "ensemble")
 _SYNTAX = "start:stop:count, ends included, or a list with commas"

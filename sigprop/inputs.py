@@ -1,4 +1,4 @@
-"""What enters layer 0: a point on the sphere, inputs at one angle, or given vectors.
+"""What enters a network: a point on the sphere, inputs at one angle, or given vectors.
 
 For rotation-invariant weights only the lengths and angles of the inputs matter, and for
 other weights a random orientation, drawn anew for every network, makes a result a
@@ -73,7 +73,7 @@ class Pair(Inputs):
         return None
 
     def check(self, network: Network) -> None:
-        width = int(network.state_widths[0])
+        width = network.input_size
         if width < 2:
             raise SpecError(
                 f"a pair of inputs at an angle needs a width of at least 2, got {width}: on a "
@@ -131,7 +131,7 @@ class Equiangular(Inputs):
         return None
 
     def check(self, network: Network) -> None:
-        width = int(network.state_widths[0])
+        width = network.input_size
         if width < self.count:
             raise SpecError(
                 f"{self.count} equiangular inputs need a width of at least {self.count}, got "
@@ -208,7 +208,7 @@ class Given(Inputs):
         return np.array(self.vectors)
 
     def check(self, network: Network) -> None:
-        width, columns = int(network.state_widths[0]), len(self.vectors[0])
+        width, columns = network.input_size, len(self.vectors[0])
         if columns != width:
             raise SpecError(
                 f"given inputs have {columns} numbers each, but the network reads {width}. Set "

@@ -159,8 +159,8 @@ def ensemble(asked: Mapping[str, Any], members: Mapping[str, Any], own: Sequence
     ----------
     asked : mapping
         depth, width, widths, block, inner_layers, inner_width, scheme, activation, law,
-        inputs and cosine, and possibly process, inner_process and count; None where the
-        option was not given.
+        inputs and cosine, and possibly input_width, process, inner_process and count; None
+        where the option was not given.
     members : mapping
         Options of the scheme, the activation, the law and the processes, see `extra`. Those
         of the inner process have ``inner_`` before their name.
@@ -186,8 +186,9 @@ def ensemble(asked: Mapping[str, Any], members: Mapping[str, Any], own: Sequence
     chosen: dict[str, type[Member]] = {
         "scheme": Scheme.family[asked["scheme"]],
         "activation": Activation.family[asked["activation"] or "relu"],
-        "law": WeightLaw.family[asked["law"] or "gaussian"],
     }
+    usual = str(chosen["scheme"].__dataclass_fields__["law"].default)
+    chosen["law"] = WeightLaw.family[asked["law"] or usual]
     files: dict[str, Any] = {}
     for role in ("process", "inner process"):
         name = asked.get(role.replace(" ", "_"))
@@ -206,10 +207,11 @@ def ensemble(asked: Mapping[str, Any], members: Mapping[str, Any], own: Sequence
     scheme = _make(chosen["scheme"], {**values["scheme"], **made})
     shape = {
         name: asked[name]
-        for name in ("width", "widths", "inner_layers", "inner_width", "block")
-        if asked[name] is not None
+        for name in ("width", "widths", "inner_layers", "inner_width", "input_width", "block")
+        if asked.get(name) is not None
     }
-    shape.setdefault("block", "plain" if asked["widths"] else scheme.default_block)
+    wide = asked["widths"] and scheme.default_block not in ("plain", "projection")
+    shape.setdefault("block", "plain" if wide else scheme.default_block)
     network = Network(
         depth=_depth(asked),
         activation=_make(chosen["activation"], values["activation"]),

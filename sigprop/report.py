@@ -84,7 +84,8 @@ def _size(network: dict[str, Any]) -> str:
     inner = network["inner_width"]
     hidden = f", inner width {inner}" if isinstance(inner, int) else ""
     many = f", inner layers {network['inner_layers']}" if network["inner_layers"] > 2 else ""
-    return f"width {network['width']}{hidden}{many}, depth {network['depth']}"
+    entering = f", input width {network['input_width']}" if network.get("input_width") else ""
+    return f"width {network['width']}{entering}{hidden}{many}, depth {network['depth']}"
 
 
 def named(member: dict[str, Any], family: Registry[Any]) -> str:

@@ -7,16 +7,21 @@ layer: samplers consume tables and never hear the name of a scheme.
 
 One residual block is ``h' = skip h + branch F(h)`` with
 
-====== ===================================== =========================
-block  F(h)                                  matrices
-====== ===================================== =========================
-res1   V phi(h)                              1
-res3   V phi(W h)                            2
-inner  W_m phi(... phi(W_1 h))               m (``inner_layers``)
-preact W_m phi(... W_1 phi(h))               m (``inner_layers``)
-====== ===================================== =========================
+========== ===================================== =========================
+block      F(h)                                  matrices
+========== ===================================== =========================
+res1       V phi(h)                              1
+res3       V phi(W h)                            2
+inner      W_m phi(... phi(W_1 h))               m (``inner_layers``)
+preact     W_m phi(... W_1 phi(h))               m (``inner_layers``)
+identity   as inner; h' = phi(that sum)          m
+projection as inner; h' = phi(skip S h + that)   m and the skip matrix S
+========== ===================================== =========================
 
-and ``plain`` is the feed-forward net ``h' = branch phi(W h + b)``, without a trunk.
+and ``plain`` is the feed-forward net ``h' = branch phi(W h + b)``, without a trunk. The two
+blocks whose activation acts after the sum (types B and C of the literature) read a state that
+is an activation already: a first matrix, the stem, makes it of the network's input,
+``h_0 = phi(W_0 x)``. Everywhere else the input is h_0.
 
 The law of a weight says how one entry is distributed, a `Process` how the entries that sit
 at one place of one matrix depend on each other from layer to layer.
@@ -25,6 +30,7 @@ at one place of one matrix depend on each other from layer to layer.
 from __future__ import annotations
 
 import dataclasses
+import enum
 import hashlib
 import json
 import math
@@ -48,6 +54,8 @@ __all__ = [
     "Network",
     "Process",
     "Scheme",
+    "Stem",
+    "Structure",
     "WeightLaw",
     "blocks",
     "check_count",
@@ -217,11 +225,19 @@ class WeightLaw(Member):
 
     A law without variance is of unit scale instead, and ``moment_limit`` says which
     absolute moments exist: those of order below it (inf: all).
+
+    Class attributes
+    ----------------
+    code : int
+        What the dense kernel switches on.
+    independent : bool
+        Whether the entries of one matrix are independent.
     """
 
     family: ClassVar[Registry[Any]] = Registry("weight law")
     code: ClassVar[int]
     discrete: ClassVar[bool] = False  # takes few values, so that sums of weights may cancel
+    independent: ClassVar[bool] = True
 
     @property
     def parameter(self) -> float:
@@ -239,7 +255,10 @@ class WeightLaw(Member):
 
     @property
     def kurtosis(self) -> float:
-        """E w^4 / (E w^2)^2: 3 for the Gaussian; inf or nan where it does not exist."""
+        """E w^4 / (E w^2)^2: 3 for the Gaussian; inf or nan where it does not exist.
+
+        Where it depends on the size of the matrix, its limit for large ones.
+        """
         raise NotImplementedError
 
     def sample(self, generator: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
@@ -343,7 +362,12 @@ class Block:
     pre : bool
         Whether the activation acts on the trunk, before the first matrix.
     matrices : int or None
-        Their number, or None where ``inner_layers`` says it.
+        Their number in the branch, or None where ``inner_layers`` says it.
+    post : bool
+        Whether the activation acts on the sum of trunk and branch. Then the network has a
+        stem, whose output is the state h_0.
+    projected : bool
+        Whether a matrix of its own, the last of the layer, stands in the skip connection.
     """
 
     kind: str
@@ -351,6 +375,8 @@ class Block:
     trunk: bool
     pre: bool
     matrices: int | None
+    post: bool = False
+    projected: bool = False
 
 
 blocks: Registry[Block] = Registry("block")
@@ -374,10 +400,27 @@ for _block in (
         pre=True,
         matrices=None,
     ),
+    Block(
+        kind="identity",
+        formula="h' = phi(skip h + branch W_m phi(... phi(W_1 h))), h_0 = phi(W_0 x) (type B)",
+        trunk=True,
+        pre=False,
+        matrices=None,
+        post=True,
+    ),
+    Block(
+        kind="projection",
+        formula="h' = phi(skip S h + branch W_m phi(... phi(W_1 h))), h_0 = phi(W_0 x) (type C)",
+        trunk=True,
+        pre=False,
+        matrices=None,
+        post=True,
+        projected=True,
+    ),
 ):
     blocks.register(_block.kind)(_block)
 
-_DEFAULT_INNER_LAYERS = {"inner": 3, "preact": 2}
+_DEFAULT_INNER_LAYERS = {"inner": 3, "preact": 2, "identity": 2, "projection": 2}
 
 
 # -------------------------------------------------------------------- network
@@ -394,14 +437,21 @@ class Network:
     width : int
         Dimension d of the state; ignored where ``widths`` is given.
     widths : sequence of depth + 1 ints, optional
-        State dimensions of a plain net, the input's first. A residual trunk has one width.
+        State dimensions h_0 .. h_depth of a plain net, whose input is h_0, or of block
+        ``projection``. Any other trunk has one width.
     block : str
         A name of `blocks`.
     inner_layers : int, optional
-        Matrices m in one branch, for blocks ``inner`` (default 3) and ``preact`` (default 2).
+        Matrices m in one branch, for blocks ``inner`` (default 3), ``preact``, ``identity``
+        and ``projection`` (default 2).
     inner_width : int or sequence, optional
-        Hidden width of the branch (default: the width of the trunk): one number, one for
-        each layer, or for each layer a sequence of m - 1.
+        Hidden width of the branch (default: the width of the state that it leads to): one
+        number, one for each layer, or for each layer a sequence of m - 1.
+    input_width : int, optional
+        Dimension of the network's input. Blocks ``identity`` and ``projection``: of x, which
+        the stem reads (default: half the width of h_0, the most for which a first layer of
+        +/- pairs can be an isometry). A plain net: of h_0, if it is not ``width``; kept as
+        ``widths``.
     activation : Activation or str
         An activation or the name of one with default parameters.
 
@@ -418,6 +468,7 @@ class Network:
     inner_layers: int | None = None
     inner_width: int | tuple[Any, ...] | None = None
     activation: Activation | str = "relu"
+    input_width: int | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -432,12 +483,14 @@ class Network:
                 f"activation must be an Activation or the name of one, got {self.activation!r}. "
                 "Wrap a Python function with sigprop.activations.FunctionActivation."
             )
+        if self.input_width is not None and not block.post:
+            self._widen_input(block)
         if self.widths is not None:
-            if block.trunk:
+            if block.trunk and not block.projected:
                 raise SpecError(
                     f"widths changes the width of the state, but the skip connection of block "
                     f"{self.block!r} needs one width throughout. Use --inner-width for a "
-                    "bottleneck branch, or block 'plain'."
+                    "bottleneck branch, or block 'projection' or 'plain'."
                 )
             widths = tuple(check_count("each of widths", w) for w in self.widths)
             if len(widths) != self.depth + 1:
@@ -449,7 +502,28 @@ class Network:
             put(self, "widths", widths)
             put(self, "width", widths[0])
         put(self, "width", check_count("width", self.width, why="It is the size of the state."))
+        if block.post:
+            given = max(1, self.width // 2) if self.input_width is None else self.input_width
+            why = "It is the size of the network's input."
+            put(self, "input_width", check_count("input_width", given, why=why))
         self._check_inner(block)
+
+    def _widen_input(self, block: Block) -> None:
+        """Say the ``input_width`` of a network without a stem by its ``widths``."""
+        put, given = object.__setattr__, self.input_width
+        if block.trunk:
+            raise SpecError(
+                f"input_width = {given} was given, but block {self.block!r} has no stem: its input "
+                "is the state h_0, of the width of the trunk. Leave it out, or use block "
+                "'identity' or 'projection'."
+            )
+        if self.widths is not None:
+            raise SpecError(
+                f"input_width = {given} was given beside widths, which names the input's first. "
+                "Leave it out."
+            )
+        put(self, "widths", (given, *(self.width,) * self.depth))
+        put(self, "input_width", None)
 
     def _check_inner(self, block: Block) -> None:
         put = object.__setattr__
@@ -457,7 +531,8 @@ class Network:
             if self.inner_layers is not None and self.inner_layers != block.matrices:
                 raise SpecError(
                     f"inner_layers = {self.inner_layers} does not fit block {self.block!r}, whose "
-                    f"branch has {block.matrices}. Use block 'inner' or 'preact'."
+                    f"branch has {block.matrices}. Use block 'inner', 'preact', 'identity' or "
+                    "'projection'."
                 )
             put(self, "inner_layers", block.matrices)
         else:
@@ -480,11 +555,12 @@ class Network:
                 )
             rows = []
             for row in inner:
-                entries = tuple(row) if isinstance(row, Sequence) else (row,) * (self.matrices - 1)
-                if len(entries) != self.matrices - 1:
+                hidden = self.branch_matrices - 1
+                entries = tuple(row) if isinstance(row, Sequence) else (row,) * hidden
+                if len(entries) != hidden:
                     raise SpecError(
                         f"an entry of inner_width has {len(entries)} widths, but a branch of "
-                        f"{self.matrices} matrices has {self.matrices - 1} hidden layers."
+                        f"{hidden + 1} matrices has {hidden} hidden layers."
                     )
                 rows.append(tuple(check_count("each inner_width", w) for w in entries))
             put(self, "inner_width", tuple(rows))
@@ -503,10 +579,20 @@ class Network:
         return blocks[self.block]
 
     @property
-    def matrices(self) -> int:
-        """Number of weight matrices in one layer."""
+    def branch_matrices(self) -> int:
+        """m, the number of weight matrices in one branch."""
         assert self.inner_layers is not None
         return self.inner_layers
+
+    @property
+    def matrices(self) -> int:
+        """Number of weight matrices in one layer: those of the branch, and the skip matrix."""
+        return self.branch_matrices + self.form.projected
+
+    @property
+    def input_size(self) -> int:
+        """Dimension of the network's input: that of h_0 where there is no stem."""
+        return int(self.state_widths[0]) if self.input_width is None else self.input_width
 
     @cached_property
     def state_widths(self) -> np.ndarray:
@@ -517,20 +603,29 @@ class Network:
 
     @cached_property
     def fans(self) -> tuple[np.ndarray, np.ndarray]:
-        """(fan_in, fan_out), int64, each of shape (depth, matrices)."""
-        m = self.matrices
+        """(fan_in, fan_out), int64, each of shape (depth, matrices); a skip matrix is last."""
+        m = self.branch_matrices
+        first, last = self.state_widths[:-1, None], self.state_widths[1:, None]
         hidden = np.empty((self.depth, m - 1), np.int64)
         if isinstance(self.inner_width, tuple):
             hidden[:] = np.array(self.inner_width, np.int64).reshape(self.depth, m - 1)
         else:
-            hidden[:] = self.width if self.inner_width is None else self.inner_width
-        first, last = self.state_widths[:-1, None], self.state_widths[1:, None]
+            hidden[:] = last if self.inner_width is None else self.inner_width
         edges = np.concatenate([first, hidden, last], axis=1)
-        return edges[:, :-1].copy(), edges[:, 1:].copy()
+        if not self.form.projected:
+            return edges[:, :-1].copy(), edges[:, 1:].copy()
+        return np.hstack([edges[:, :-1], first]), np.hstack([edges[:, 1:], last])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values of every field."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        """Plain JSON values of every field; ``input_width`` only where there is a stem.
+
+        So the digest of an ensemble, hence its stream of random numbers, is what it was
+        before there were stems.
+        """
+        values = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        if self.input_width is None:
+            del values["input_width"]
+        return values
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Network:
@@ -544,6 +639,47 @@ class Network:
 # ---------------------------------------------------------------------- table
 
 
+class Structure(enum.IntEnum):
+    r"""How a matrix W is made of one of the law, X, at scale s.
+
+    In the last four the units of a layer are pairs (+, -): the first half of them, then the
+    second. Beside each stands what becomes of :math:`z = h_+ - h_-`, the looks-linear
+    coordinates, if :math:`h_\pm = \varphi(\pm z)` with phi the ReLU.
+    """
+
+    #: W = s X.
+    ENTRIES = 0
+    #: W = [[U, -U], [-U, U]], U = s X of half the rows and columns: z' = U z.
+    LOOKS_LINEAR = 1
+    #: W = [[U], [-U]], U = s X of half the rows; reads a vector h, not pairs: z' = U h.
+    MIRRORED = 2
+    #: W = s E, E the identity from the i-th pair to the i-th pair, as far as both go.
+    ROUTED = 3
+    #: W is what makes the whole layer z' = M z, M = s X of half the rows and columns. In a
+    #: skip matrix, the rest that looks-linear branches leave: [[V, -V], [-V, V]] with
+    #: V = (M - branch input_scale U_m .. U_1) / skip. As the last matrix of a branch whose
+    #: others are routed: ([[M, -M], [-M, M]] - skip 1) / (branch input_scale) from routed
+    #: pairs to routed pairs, M of as many rows; the other pairs are the skip's alone.
+    COMPLEMENT = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stem:
+    """The first matrix, which turns the network's input x into the state h_0 = phi(W_0 x + b).
+
+    Attributes
+    ----------
+    scale, bias_scale : float
+        As in `LayerTable`.
+    structure : Structure
+        ``ENTRIES`` or ``MIRRORED``.
+    """
+
+    scale: float
+    bias_scale: float = 0.0
+    structure: Structure = Structure.ENTRIES
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerTable:
     """What a scheme means: one row a layer, nothing else reaches a sampler.
@@ -551,7 +687,8 @@ class LayerTable:
     Attributes
     ----------
     skip, branch : float64, shape (depth,)
-        ``h' = skip h + branch F(h)``; a plain net has skip 0.
+        ``h' = skip h + branch F(h)``; a plain net has skip 0. In blocks ``identity`` and
+        ``projection`` the state is phi of that sum.
     input_scale : float64, shape (depth,)
         The branch reads ``input_scale * h`` (1 but for NF-ResNet).
     scale : float64, shape (depth, matrices)
@@ -565,6 +702,15 @@ class LayerTable:
     processes : tuple of Process, one a matrix
         How the entries of a matrix depend on those of the same place in other layers. The
         empty tuple, the default, becomes independent layers.
+    structure : int8, shape (depth, matrices)
+        A `Structure` for each matrix; the empty array, the default, becomes ``ENTRIES``.
+    stem : Stem, optional
+        Where the block has one.
+    paired : bool
+        Whether every state is made of +/- pairs, so that looks-linear coordinates exist
+        (those of a plain net at layer 0 are the input itself).
+    gain : bool
+        Whether the branch coefficient is a parameter that is trained.
     """
 
     skip: np.ndarray
@@ -575,8 +721,14 @@ class LayerTable:
     law: WeightLaw
     centred: bool = False
     processes: tuple[Process, ...] = ()
+    structure: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int8))
+    stem: Stem | None = None
+    paired: bool = False
+    gain: bool = False
 
     def __post_init__(self) -> None:
+        if not self.structure.size:
+            object.__setattr__(self, "structure", np.zeros(self.scale.shape, np.int8))
         if not self.processes:
             import sigprop.processes  # noqa: F401  fills the registry
 
@@ -585,7 +737,19 @@ class LayerTable:
 
     @property
     def biased(self) -> bool:
-        return bool(np.any(self.bias_scale != 0))
+        stem = self.stem is not None and self.stem.bias_scale != 0
+        return stem or bool(np.any(self.bias_scale != 0))
+
+    @property
+    def structured(self) -> bool:
+        """Whether any matrix is made of another that is smaller."""
+        stem = self.stem is not None and self.stem.structure != Structure.ENTRIES
+        return stem or bool(np.any(self.structure != Structure.ENTRIES))
+
+    @property
+    def entrywise(self) -> bool:
+        """Whether all entries of all matrices of a layer are independent."""
+        return self.law.independent and not self.structured
 
     @property
     def correlated(self) -> bool:
@@ -623,7 +787,9 @@ class Scheme(Member):
     family: ClassVar[Registry[Any]] = Registry("scheme")
     formula: ClassVar[str]
     source: ClassVar[str]
-    blocks: ClassVar[tuple[str, ...]] = ("plain", "res1", "res3", "inner", "preact")
+    blocks: ClassVar[tuple[str, ...]] = (
+        "plain", "res1", "res3", "inner", "preact", "identity", "projection"
+    )  # fmt: skip
     default_block: ClassVar[str] = "res3"
 
     law: WeightLaw | str = "gaussian"
@@ -693,22 +859,40 @@ class Scheme(Member):
         branch: float | np.ndarray = 1.0,
         input_scale: float | np.ndarray = 1.0,
         centred: bool = False,
+        skip: float | np.ndarray | None = None,
+        stem_variance: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+        structure: np.ndarray | None = None,
+        stem_structure: Structure = Structure.ENTRIES,
+        paired: bool = False,
+        gain: bool = False,
     ) -> LayerTable:
         """Build the table from per-matrix variances, given as an array or of (fan_in, fan_out).
 
-        A plain net has no trunk: its skip column is 0 whatever ``self.skip`` says.
+        A plain net has no trunk: its skip column is 0 whatever ``self.skip`` says, which
+        ``skip`` replaces. The variance of a stem is ``stem_variance`` of its fans, or
+        ``variance`` of them if that is a function.
         """
         self.check_block(network)
         shape = (network.depth, network.matrices)
         entries = variance(*network.fans) if callable(variance) else variance
         column = (network.depth,)
-        skip = np.array(self.skip if network.form.trunk else 0.0, float)
+        skip = np.array((self.skip if skip is None else skip) if network.form.trunk else 0.0, float)
         if skip.ndim and skip.shape != column:
             raise SpecError(
                 f"skip names {skip.size} layers, but depth is {network.depth}. Give one number, "
                 "or one for each layer."
             )
         assert isinstance(self.law, WeightLaw)
+        stem = None
+        if network.form.post:
+            of_fans = variance if stem_variance is None else stem_variance
+            assert callable(of_fans), f"scheme {self.kind!r} does not say what its stem is"
+            fans = np.array([network.input_size]), network.state_widths[:1]
+            stem = Stem(
+                scale=math.sqrt(np.asarray(of_fans(*fans), float).item()),
+                bias_scale=math.sqrt(self.bias_variance),
+                structure=stem_structure,
+            )
         return LayerTable(
             skip=np.broadcast_to(skip, column).copy(),
             branch=np.broadcast_to(np.asarray(branch, float), column).copy(),
@@ -718,6 +902,10 @@ class Scheme(Member):
             law=self.law,
             centred=centred,
             processes=self.processes(network),
+            structure=np.zeros((0, 0), np.int8) if structure is None else structure,
+            stem=stem,
+            paired=paired,
+            gain=gain,
         )
 
 
@@ -816,6 +1004,12 @@ def _check_processes(network: Network, table: LayerTable) -> None:
     if not table.correlated:
         return
     kinds = {process.kind for process in table.processes if not process.independent}
+    if network.form.post:
+        raise Unsupported(
+            f"process {min(kinds)!r} was asked for with block {network.block!r}, but weights "
+            "that depend on each other along depth are offered where the state is not activated. "
+            "Use block 'res3' or 'inner', or process 'independent'."
+        )
     if table.law.kind != "gaussian":
         raise Unsupported(
             f"process {min(kinds)!r} was asked for with law {table.law.kind!r}, but a process "

@@ -33,6 +33,7 @@ from functools import cached_property
 
 import numpy as np
 
+from analysis.theory._entrywise import check_entrywise
 from sigprop.errors import SpecError, Unsupported
 from sigprop.spec import Ensemble
 
@@ -111,6 +112,7 @@ def transition(
     """
     network, table = ensemble.network, ensemble.table
     form = network.form
+    check_entrywise(ensemble, name)
     square, fourth = _gains(ensemble, name)
     if table.centred:
         raise Unsupported(

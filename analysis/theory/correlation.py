@@ -17,6 +17,7 @@ import math
 import numpy as np
 from scipy.integrate import solve_ivp
 
+from analysis.theory._entrywise import check_entrywise
 from sigprop.errors import SpecError, Unsupported
 from sigprop.spec import Activation, Ensemble, check_number
 
@@ -93,6 +94,7 @@ def correlation_map(ensemble: Ensemble, cosine: float | None = None) -> np.ndarr
     0.301
     """
     network, table = ensemble.network, ensemble.table
+    check_entrywise(ensemble, "correlation_map")
     start = _start(ensemble, cosine)
     why = None
     if network.block not in ("plain", "res1", "res3", "inner", "preact"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from analysis.theory._entrywise import check_entrywise
 from sigprop.errors import Unsupported
 from sigprop.spec import Ensemble
 
@@ -99,6 +100,7 @@ def expected_dead_layers(ensemble: Ensemble) -> np.ndarray:
 def _layer_probability(ensemble: Ensemble, name: str) -> np.ndarray:
     """Of one layer to be dead, the one before alive."""
     network, table = ensemble.network, ensemble.table
+    check_entrywise(ensemble, name)
     if network.phi.kind != "relu":
         raise Unsupported(
             f"{name} is a law of activation 'relu', got {network.phi.kind!r}, whose output is "

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from analysis.theory._entrywise import check_entrywise
 from analysis.theory._transition import transition
 from sigprop.errors import SpecError, Unsupported
 from sigprop.processes import (
@@ -675,6 +676,7 @@ def _branch_size(ensemble: Ensemble, depth: int) -> float:
 
 
 def _check_trunk(ensemble: Ensemble, name: str) -> None:
+    check_entrywise(ensemble, name)
     if not ensemble.network.form.trunk:
         raise Unsupported(
             f"{name} is about residual nets, got block {ensemble.network.block!r}: without a "

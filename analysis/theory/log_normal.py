@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln
 
+from analysis.theory._entrywise import check_entrywise
 from analysis.theory._transition import alive_probability, check_no_ties, transition
 from sigprop.branch_factor import (
     SquareLaw,
@@ -603,6 +604,7 @@ def _walk(ensemble: Ensemble, name: str, gradient: bool = False) -> _Walk:
 
 def _check(ensemble: Ensemble, name: str) -> None:
     network, table = ensemble.network, ensemble.table
+    check_entrywise(ensemble, name)
     if not network.phi.homogeneous:
         raise Unsupported(
             f"{name} needs a positively homogeneous activation, got {network.phi.kind!r}: for "

@@ -32,6 +32,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from analysis.theory._entrywise import check_entrywise
 from sigprop.errors import SpecError, Unsupported
 from sigprop.spec import Ensemble, Process, check_count, check_number
 
@@ -265,6 +266,7 @@ def _as_rows(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _check(ensemble: Ensemble) -> None:
     network, table = ensemble.network, ensemble.table
+    check_entrywise(ensemble, "mean_field")
     if network.block not in ("res1", "res3"):
         raise Unsupported(
             f"mean_field is of blocks 'res1' and 'res3', got {network.block!r}. Simulate it, or "

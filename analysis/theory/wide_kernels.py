@@ -22,6 +22,7 @@ import math
 import numpy as np
 from scipy.integrate import solve_ivp
 
+from analysis.theory._entrywise import check_entrywise
 from sigprop.activations.randomised_leaky_relu import RandomisedLeakyReLU
 from sigprop.errors import SpecError, Unsupported
 from sigprop.gaussian import product_expectation
@@ -349,6 +350,7 @@ def _check_gram(gram: np.ndarray) -> np.ndarray:
 
 def _check_kernel(ensemble: Ensemble, name: str, given: bool) -> None:
     network, table = ensemble.network, ensemble.table
+    check_entrywise(ensemble, name)
     if table.correlated or not math.isfinite(table.law.variance):
         raise Unsupported(
             f"{name} needs independent layers and weights of finite variance: otherwise states at "

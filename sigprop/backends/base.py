@@ -110,14 +110,15 @@ def applicable(ensemble: Ensemble, *, on_request: bool = False) -> frozenset[str
     What costs more than all the rest together, the singular values of the Jacobian, is among
     them with ``on_request`` alone.
 
-    A plain net has no displacement, since its layers live in unrelated spaces; one input
+    A plain net has no displacement, nor has one whose skip connections hold a matrix, since
+    their layers live in unrelated spaces; one input
     has no pairs; an activation without a derivative has no gradient; a branch of one matrix
     off the trunk has no activation at all.
     """
     fields = {"log_norm"}
     form = ensemble.network.form
-    trunk = form.trunk
-    if form.pre or not trunk or ensemble.network.matrices > 1:
+    trunk = form.trunk and not form.projected
+    if form.pre or form.post or not trunk or ensemble.network.matrices > 1:
         fields |= {"activity", "dead"}
     if trunk:
         fields.add("log_displacement")

@@ -279,6 +279,12 @@ class Jacobian(Sampler):
         absent = sorted(fields - applicable(ensemble, on_request=True))
         if absent:
             return f"this ensemble has no {', '.join(absent)}. Leave it out."
+        if ensemble.network.form.post or ensemble.table.structured:
+            return (
+                f"it draws matrices of independent or orthogonal weights between states that are "
+                f"not activations, got block {ensemble.network.block!r} and scheme "
+                f"{ensemble.scheme.kind!r}. Use --sampler reference."
+            )
         need = need_bytes(ensemble)
         if need > LARGEST_BYTES:
             fits = int(0.99 * ensemble.network.width * math.sqrt(LARGEST_BYTES / need))

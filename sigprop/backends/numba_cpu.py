@@ -151,6 +151,22 @@ def _not_applicable(ensemble: Ensemble, fields: frozenset[str]) -> str | None:
     )
 
 
+def _kernels_lack(ensemble: Ensemble) -> str | None:
+    """Why the compiled kernels cannot draw these matrices at all."""
+    table, block = ensemble.table, ensemble.network.block
+    if ensemble.network.form.post:
+        return (
+            f"block {block!r} activates the sum of trunk and branch, which its recursion does not "
+            "know. Use --sampler reference."
+        )
+    if not table.entrywise:
+        return (
+            f"the entries of a matrix depend on each other (law {table.law.kind!r}). Use "
+            "--sampler reference."
+        )
+    return None
+
+
 def _correlated(table: LayerTable) -> str:
     """Why a sampler that forms no matrix cannot follow weights along depth."""
     kinds = sorted({process.kind for process in table.processes if not process.independent})
@@ -224,6 +240,9 @@ class Chain(Sampler):
         network, table = ensemble.network, ensemble.table
         phi = network.phi
         elsewhere = "Use --sampler conditional."
+        lacking = _kernels_lack(ensemble)
+        if lacking is not None:
+            return lacking
         if table.law.kind != "gaussian":
             return (
                 f"it is exact only for Gaussian weights, got law {table.law.kind!r}: it needs "
@@ -343,6 +362,9 @@ class Conditional(Sampler):
 
     def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
         law = ensemble.table.law
+        lacking = _kernels_lack(ensemble)
+        if lacking is not None:
+            return lacking
         if law.kind != "gaussian":
             return (
                 f"it is exact only for Gaussian weights, got law {law.kind!r}: W h given h has no "
@@ -418,6 +440,9 @@ class Dense(Sampler):
 
     def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
         phi = ensemble.network.phi
+        lacking = _kernels_lack(ensemble)
+        if lacking is not None:
+            return lacking
         if ensemble.table.correlated:
             if phi.homogeneous and phi.negative_slope is None:
                 return (

@@ -16,6 +16,14 @@ inner  :math:`h' = c h + a F(s h)`, an activation between two matrices
 preact the same, an activation before every matrix
 ====== ==========================================================================
 
+Two blocks activate the sum, and their first state is the output of a stem,
+:math:`h_0 = \varphi(W_0 x + b)`:
+
+========== ======================================================================
+identity   :math:`h' = \varphi(c h + a F(s h))`, F as in inner
+projection :math:`h' = \varphi(c (S h + b) + a F(s h))`
+========== ======================================================================
+
 The read-out is linear, so the gradient :math:`p_L` at the last state is a vector of its own,
 the same for all inputs of a network; :math:`p_l = \partial\,(p_L \cdot h_L) / \partial h_l`.
 
@@ -29,14 +37,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import scipy
 
+from sigprop import looks_linear
 from sigprop.activations.randomised_leaky_relu import RandomisedLeakyReLU
 from sigprop.backends.base import Sampler, applicable
 from sigprop.processes.hermite import Hermite
-from sigprop.spec import Activation, Ensemble, Process
+from sigprop.spec import Activation, Ensemble, Process, Structure
 
 __all__ = [
     "Draws",
@@ -62,14 +72,17 @@ class Draws:
 
     Attributes
     ----------
-    inputs : ndarray, shape (R, K, width)
+    inputs : ndarray, shape (R, K, input size)
     weights : list (layer) of lists (matrix) of ndarray, shape (R, rows, columns)
+        A skip matrix is the last of its layer.
     biases : the same, of shape (R, 1, rows)
     slopes : list (layer) of lists (activation) of ndarray, shape (R, 1, units)
         Negative slopes of the randomised leaky ReLU, one a unit and layer, the same for all
         inputs of a network; no arrays for other activations.
     top : ndarray, shape (R, 1, last width)
         Gradient at the last state.
+    stem, stem_bias, stem_slopes : ndarray, optional
+        Where the block has a stem: its matrix, bias and slopes, shaped as those of a layer.
     """
 
     inputs: np.ndarray
@@ -77,20 +90,25 @@ class Draws:
     biases: list[list[np.ndarray]]
     slopes: list[list[np.ndarray]]
     top: np.ndarray
+    stem: np.ndarray | None = None
+    stem_bias: np.ndarray | None = None
+    stem_slopes: np.ndarray | None = None
 
 
 def draw(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> Draws:
     """Draw one network from each generator.
 
-    The order within a network: the frame of the inputs; matrix by matrix the paths of weights
-    that depend on each other along depth; layer by layer and matrix by matrix the other
-    weights, then the biases; layer by layer the slopes; the top gradient.
+    The order within a network: the frame of the inputs; the stem, its bias and slopes; matrix
+    by matrix the paths of weights that depend on each other along depth; layer by layer and
+    matrix by matrix the other weights, then the biases; layer by layer the slopes; the top
+    gradient.
     """
     network, table = ensemble.network, ensemble.table
     fan_in, fan_out = network.fans
     shapes = [list(zip(rows, columns)) for rows, columns in zip(fan_out.tolist(), fan_in.tolist())]
 
     inputs = _inputs(ensemble, generators)
+    stem = _stem(ensemble, generators)
     paths = {
         j: np.stack([_paths(process, g, network.depth, shapes[0][j]) for g in generators])
         for j, process in enumerate(table.processes)
@@ -98,15 +116,17 @@ def draw(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> Draws
     }
     weights, biases = [], []
     for layer, matrices in enumerate(shapes):
-        layer_weights, layer_biases = [], []
-        for j, (rows, columns) in enumerate(matrices):
+        layer_weights: list[np.ndarray] = []
+        layer_biases: list[np.ndarray] = []
+        for j, (rows, _) in enumerate(matrices):
             if j in paths:
                 w = paths[j][:, layer]
             else:
-                w = np.stack([table.law.sample(g, (rows, columns)) for g in generators])
+                w = np.stack([_random_part(ensemble, layer, j, g) for g in generators])
             if table.centred:
                 w -= w.mean(axis=-1, keepdims=True)
-            layer_weights.append(table.scale[layer, j] * w)
+            w = table.scale[layer, j] * w
+            layer_weights.append(_assembled(ensemble, layer, j, w, layer_weights))
             b = np.zeros((len(generators), 1, rows))
             if table.bias_scale[layer, j] != 0:
                 b = np.stack([g.standard_normal((1, rows)) for g in generators])
@@ -123,7 +143,64 @@ def draw(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> Draws
         ]
     last = int(network.state_widths[-1])
     top = np.stack([g.standard_normal((1, last)) for g in generators])
-    return Draws(inputs, weights, biases, slopes, top)
+    return Draws(inputs, weights, biases, slopes, top, *stem)
+
+
+def _random_part(
+    ensemble: Ensemble, layer: int, j: int, generator: np.random.Generator
+) -> np.ndarray:
+    """X of a matrix, see `sigprop.spec.Structure`, at unit scale."""
+    network, table = ensemble.network, ensemble.table
+    fan_in, fan_out = network.fans
+    rows, columns = int(fan_out[layer, j]), int(fan_in[layer, j])
+    structure = table.structure[layer, j]
+    if structure == Structure.ROUTED:
+        return looks_linear.routed(rows, columns)
+    if structure == Structure.COMPLEMENT and not network.form.projected:
+        rows = columns = int(min(fan_in[layer].min(), fan_out[layer].min()))
+    if structure != Structure.ENTRIES:
+        rows //= 2
+    if structure not in (Structure.ENTRIES, Structure.MIRRORED):
+        columns //= 2
+    return table.law.sample(generator, (rows, columns))
+
+
+def _assembled(
+    ensemble: Ensemble, layer: int, j: int, x: np.ndarray, earlier: list[np.ndarray]
+) -> np.ndarray:
+    """The matrix that is made of ``x``, s X of `Structure`, beside the layer's earlier ones."""
+    network, table = ensemble.network, ensemble.table
+    structure = table.structure[layer, j]
+    if structure == Structure.MIRRORED:
+        return looks_linear.mirrored(x)
+    if structure == Structure.LOOKS_LINEAR:
+        return looks_linear.looks_linear(x)
+    if structure != Structure.COMPLEMENT:
+        return x
+    skip, branch = table.skip[layer], table.branch[layer] * table.input_scale[layer]
+    if network.form.projected:
+        halves = [w[..., : w.shape[-2] // 2, : w.shape[-1] // 2] for w in earlier]
+        return looks_linear.skip_matrix(x, halves, skip, branch)
+    fan_in, fan_out = network.fans
+    return looks_linear.top_matrix(x, fan_out[layer, j], fan_in[layer, j], skip, branch)
+
+
+def _stem(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> tuple[Any, ...]:
+    """Matrix, bias and slopes of the stem; nothing where there is none."""
+    network, table, stem = ensemble.network, ensemble.table, ensemble.table.stem
+    if stem is None:
+        return ()
+    width = int(network.state_widths[0])
+    mirrored = stem.structure == Structure.MIRRORED
+    size = (width // 2 if mirrored else width, network.input_size)
+    w = stem.scale * np.stack([table.law.sample(g, size) for g in generators])
+    b = np.zeros((len(generators), 1, width))
+    if stem.bias_scale != 0:
+        b = stem.bias_scale * np.stack([g.standard_normal((1, width)) for g in generators])
+    slopes = None
+    if isinstance(network.phi, RandomisedLeakyReLU):
+        slopes = np.stack([network.phi.slopes(g, (1, width)) for g in generators])
+    return looks_linear.mirrored(w) if mirrored else w, b, slopes
 
 
 def _paths(
@@ -154,7 +231,7 @@ def _root(process: Process, depth: int) -> np.ndarray:
 
 
 def _inputs(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> np.ndarray:
-    width, count = ensemble.network.width, ensemble.inputs.count
+    width, count = ensemble.network.input_size, ensemble.inputs.count
     coefficients = ensemble.inputs.frame()
     if coefficients is None:
         given = np.asarray(ensemble.inputs.array(width), float)
@@ -172,6 +249,8 @@ def _activation_widths(ensemble: Ensemble) -> list[list[int]]:
     fan_in, fan_out = ensemble.network.fans
     if not form.trunk:
         return fan_out.tolist()
+    if form.post:
+        return fan_out[:, : ensemble.network.branch_matrices].tolist()
     return (fan_in if form.pre else fan_in[:, 1:]).tolist()
 
 
@@ -188,9 +267,12 @@ class Signal:
         ``h_l = states[l] * 2 ** exponents[l]``.
     derivatives : list (layer) of lists (activation) of ndarray
         phi' at every unit, in the order of the signal; empty lists if not asked for.
-    activity : list (layer 1 .. depth) of ndarray, shape (R, K)
-    silent : list (layer 1 .. depth) of ndarray of bool, shape (R, K)
+    activity : list (layer 0 .. depth) of ndarray, shape (R, K)
+        NaN at layer 0 where there is no stem.
+    silent : list (layer 0 .. depth) of ndarray of bool, shape (R, K)
         Whether the output of one of the activations is the zero vector.
+    stem_derivative : ndarray, optional
+        phi' at the units of the stem.
     """
 
     states: list[np.ndarray]
@@ -198,6 +280,7 @@ class Signal:
     derivatives: list[list[np.ndarray]]
     activity: list[np.ndarray]
     silent: list[np.ndarray]
+    stem_derivative: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -230,13 +313,20 @@ def forward(ensemble: Ensemble, draws: Draws, *, differentiate: bool = True) -> 
     rescaled = phi.homogeneous and not table.biased
 
     h, exponent = draws.inputs, np.zeros(draws.inputs.shape[:2], np.int64)
+    entered: list[_Passed] = []
+    if draws.stem is not None and draws.stem_bias is not None:
+        slopes = [] if draws.stem_slopes is None else [draws.stem_slopes]
+        h = h @ draws.stem.swapaxes(1, 2) + draws.stem_bias
+        h = _activate(phi, h, slopes, entered, differentiate)
     states, exponents = [h], [exponent]
-    derivatives, activity, silent = [], [], []
+    derivatives = []
+    activity = [_share([unit.argument > 0 for unit in entered], h.shape[:2])]
+    silent = [_silent(entered, h.shape[:2])]
 
     for layer in range(network.depth):
         passed: list[_Passed] = []
         x = table.input_scale[layer] * h
-        for j in range(network.matrices):
+        for j in range(network.branch_matrices):
             if form.pre or j > 0:
                 x = _activate(phi, x, draws.slopes[layer], passed, differentiate)
             product = x @ draws.weights[layer][j].swapaxes(1, 2)
@@ -245,7 +335,12 @@ def forward(ensemble: Ensemble, draws: Draws, *, differentiate: bool = True) -> 
             x = product + draws.biases[layer][j]
         if not form.trunk:
             x = _activate(phi, x, draws.slopes[layer], passed, differentiate)
-        h = table.branch[layer] * x + (table.skip[layer] * h if form.trunk else 0.0)
+        carried = h
+        if form.projected:
+            carried = h @ draws.weights[layer][-1].swapaxes(1, 2) + draws.biases[layer][-1]
+        h = table.branch[layer] * x + (table.skip[layer] * carried if form.trunk else 0.0)
+        if form.post:
+            h = _activate(phi, h, draws.slopes[layer], passed, differentiate)
 
         if rescaled:
             h, shift = _rescale(h)
@@ -254,12 +349,9 @@ def forward(ensemble: Ensemble, draws: Draws, *, differentiate: bool = True) -> 
         exponents.append(exponent)
         derivatives.append([unit.derivative for unit in passed])
         activity.append(_share([unit.argument > 0 for unit in passed], h.shape[:2]))
-        silent.append(
-            np.sum([np.all(unit.output == 0, axis=-1) for unit in passed], axis=0) > 0
-            if passed
-            else np.zeros(h.shape[:2], bool)
-        )
-    return Signal(states, exponents, derivatives, activity, silent)
+        silent.append(_silent(passed, h.shape[:2]))
+    stem = entered[0].derivative if entered else None
+    return Signal(states, exponents, derivatives, activity, silent, stem)
 
 
 def _cancelled(product: np.ndarray, x: np.ndarray, scale: float) -> np.ndarray:
@@ -285,15 +377,18 @@ def backward(
     gradients, exponents = [p], [exponent]
     for layer in reversed(range(network.depth)):
         slopes = list(derivatives[layer])
+        if form.post:
+            p = slopes.pop() * p
         q = table.branch[layer] * p
         if not form.trunk:
             q = slopes.pop() * q
-        for j in reversed(range(network.matrices)):
+        for j in reversed(range(network.branch_matrices)):
             q = q @ draws.weights[layer][j]
             if form.pre or j > 0:
                 q = slopes.pop() * q
         q = table.input_scale[layer] * q
-        p, shift = _rescale(table.skip[layer] * p + q if form.trunk else q)
+        carried = p @ draws.weights[layer][-1] if form.projected else p
+        p, shift = _rescale(table.skip[layer] * carried + q if form.trunk else q)
         exponent = exponent + shift
         gradients.append(p)
         exponents.append(exponent)
@@ -301,29 +396,37 @@ def backward(
 
 
 def jacobians(
-    ensemble: Ensemble, draws: Draws, derivatives: list[list[np.ndarray]]
+    ensemble: Ensemble,
+    draws: Draws,
+    derivatives: list[list[np.ndarray]],
+    stem_derivative: np.ndarray | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """dh_l / dh_0 at the first input, l = 0 .. depth, as ``j * 2 ** exponent``.
+    """dh_l / dx at the first input x, l = 0 .. depth, as ``j * 2 ** exponent``.
 
-    Shapes (R, width of h_l, width of h_0) and (R,). The columns are pushed forward through the
+    Shapes (R, width of h_l, input size) and (R,). The columns are pushed forward through the
     linearised layers, just as gradients are pulled back.
     """
     network, table = ensemble.network, ensemble.table
     form = network.form
     count, _, start = draws.inputs.shape
     j = np.broadcast_to(np.eye(start), (count, start, start)).copy()
+    if draws.stem is not None and stem_derivative is not None:
+        j = stem_derivative[:, 0, :, None] * draws.stem
     exponent = np.zeros(count, np.int64)
     found, exponents = [j], [exponent]
     for layer in range(network.depth):
         slopes = [d[:, 0, :, None] for d in derivatives[layer]]
         x = table.input_scale[layer] * j
-        for at, weight in enumerate(draws.weights[layer]):
+        for at, weight in enumerate(draws.weights[layer][: network.branch_matrices]):
             if form.pre or at > 0:
                 x = slopes.pop(0) * x
             x = weight @ x
         if not form.trunk:
             x = slopes.pop(0) * x
-        j = table.branch[layer] * x + (table.skip[layer] * j if form.trunk else 0.0)
+        carried = draws.weights[layer][-1] @ j if form.projected else j
+        j = table.branch[layer] * x + (table.skip[layer] * carried if form.trunk else 0.0)
+        if form.post:
+            j = slopes.pop(0) * j
         flat, shift = _rescale(j.reshape(count, -1))
         j, exponent = flat.reshape(j.shape), exponent + shift
         found.append(j)
@@ -332,18 +435,18 @@ def jacobians(
 
 
 def _log_singular(
-    ensemble: Ensemble, draws: Draws, derivatives: list[list[np.ndarray]], layers: list[int]
+    ensemble: Ensemble, draws: Draws, signal: Signal, layers: list[int]
 ) -> Iterator[np.ndarray]:
-    """Logarithms of the singular values at ``layers``, each of shape (R, width of h_0).
+    """Logarithms of the singular values at ``layers``, each of shape (R, input size).
 
     +inf stands where there is none. Values below 1e-16 of the largest are noise, and so are
     those that would be exact zeros: this is for small networks of little depth.
     """
-    found, exponents = jacobians(ensemble, draws, derivatives)
+    found, exponents = jacobians(ensemble, draws, signal.derivatives, signal.stem_derivative)
     for layer in layers:
         with np.errstate(divide="ignore"):
             values = np.log(np.linalg.svd(found[layer], compute_uv=False))
-        logs = np.full((len(values), found[0].shape[1]), np.inf)
+        logs = np.full((len(values), found[0].shape[2]), np.inf)
         logs[:, : values.shape[1]] = values + np.log(2) * exponents[layer][:, None]
         yield logs
 
@@ -352,6 +455,13 @@ def _rescale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(y, e) with x = y * 2**e exactly and the largest |y_i| of a row in [1/2, 1)."""
     exponent = np.frexp(np.abs(x).max(axis=-1))[1].astype(np.int64)
     return np.ldexp(x, -exponent[..., None]), exponent
+
+
+def _silent(passed: list[_Passed], shape: tuple[int, ...]) -> np.ndarray:
+    """Whether the output of any of these activations is the zero vector."""
+    if not passed:
+        return np.zeros(shape, bool)
+    return np.sum([np.all(unit.output == 0, axis=-1) for unit in passed], axis=0) > 0
 
 
 def _share(active: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
@@ -377,14 +487,14 @@ def measure(
     h_0 = (signal.states[0], signal.exponents[0])
 
     trace = {
-        "log_norm": [_log_norm(*x) - _log_norm(*h_0) for x in h],
-        "activity": [
-            signal.activity[at - 1] if at else np.full(h_0[1].shape, np.nan) for at in recorded
-        ],
-        "dead": [np.sum(signal.silent[:at], axis=0) + np.zeros(h_0[1].shape) for at in recorded],
+        "log_norm": [_log_ratio(_log_norm(*x), _log_norm(*h_0)) for x in h],
+        "activity": [signal.activity[at] for at in recorded],
+        "dead": [np.sum(signal.silent[: at + 1], axis=0) + 0.0 for at in recorded],
     }
     if "log_displacement" in fields:
-        trace["log_displacement"] = [_log_norm(*_minus(x, h_0)) - _log_norm(*h_0) for x in h]
+        trace["log_displacement"] = [
+            _log_ratio(_log_norm(*_minus(x, h_0)), _log_norm(*h_0)) for x in h
+        ]
     if differentiate:
         p_all = list(zip(*backward(ensemble, draws, signal.derivatives)))
         p, p_top = [p_all[at] for at in recorded], p_all[-1]
@@ -395,15 +505,20 @@ def measure(
                 _log_norm(*_minus(x, p_top)) - _log_norm(*p_top) for x in p
             ]
     if "log_singular" in fields:
-        trace["log_singular"] = list(_log_singular(ensemble, draws, signal.derivatives, recorded))
+        trace["log_singular"] = list(_log_singular(ensemble, draws, signal, recorded))
     if ensemble.inputs.count > 1:
         first, second = np.triu_indices(ensemble.inputs.count, 1)
         start = _log_norm(*_minus(_pick(h_0, first), _pick(h_0, second)))
         pairs = [(_pick(x, first), _pick(x, second)) for x in h]
         trace["cosine"] = [_cosine(a[0], b[0]) for a, b in pairs]
-        trace["log_distance"] = [_log_norm(*_minus(a, b)) - start for a, b in pairs]
+        trace["log_distance"] = [_log_ratio(_log_norm(*_minus(a, b)), start) for a, b in pairs]
         trace["effective_rank"] = [_effective_rank(*x) for x in h]
     return {name: np.stack(trace[name], axis=1) for name in trace if name in fields}
+
+
+def _log_ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """log of a ratio, whose zero numerator makes it 0 even over 0: a network dead at its stem."""
+    return np.where(top == -np.inf, -np.inf, top - np.where(top == -np.inf, 0.0, bottom))
 
 
 Scaled = tuple[np.ndarray, np.ndarray]  # (x, e) stands for x * 2**e, e one number a row
@@ -521,4 +636,5 @@ def _bytes(ensemble: Ensemble) -> int:
     """Memory that the matrices and states of one network take, roughly."""
     fan_in, fan_out = ensemble.network.fans
     units = (3 + ensemble.network.matrices) * int(fan_in.max()) * ensemble.network.depth
-    return 8 * (int(np.sum(fan_in * fan_out)) + ensemble.inputs.count * units)
+    stem = ensemble.network.input_size * int(fan_in[0, 0])
+    return 8 * (stem + int(np.sum(fan_in * fan_out)) + ensemble.inputs.count * units)

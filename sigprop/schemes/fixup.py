@@ -46,7 +46,7 @@ class Fixup(Scheme):
         "Zhang, Dauphin and Ma (2019), Fixup initialization: residual learning without "
         "normalization, arXiv:1901.09321"
     )
-    blocks: ClassVar[tuple[str, ...]] = ("res3", "inner", "preact")
+    blocks: ClassVar[tuple[str, ...]] = ("res3", "inner", "preact", "identity", "projection")
 
     variant: str = "fixup"
 
@@ -60,7 +60,7 @@ class Fixup(Scheme):
 
     def layers(self, network: Network) -> LayerTable:
         self.check_block(network)
-        m = network.matrices
+        m = network.branch_matrices
         if m < 2:
             raise Unsupported(
                 f"scheme 'fixup' needs branches of at least 2 matrices, got inner_layers = {m}: "
@@ -69,7 +69,7 @@ class Fixup(Scheme):
             )
         variance = np.array(he_variance(network)(*network.fans))
         if self.variant != "unscaled":
-            variance[:, :-1] *= float(network.depth) ** (-1 / (m - 1))
+            variance[:, : m - 1] *= float(network.depth) ** (-1 / (m - 1))
         if self.variant != "nonzero":
-            variance[:, -1] = 0.0
-        return self.table(network, variance=variance)
+            variance[:, m - 1] = 0.0
+        return self.table(network, variance=variance, stem_variance=he_variance(network), gain=True)

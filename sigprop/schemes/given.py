@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sigprop.errors import SpecError
+from sigprop.schemes.he import he_variance
 from sigprop.spec import LayerTable, Network, Scheme, check_number
 
 __all__ = ["GivenScheme"]
@@ -28,7 +29,7 @@ class GivenScheme(Scheme):
         h' = skip h + branch F(h). Defaults 1. A plain net has no skip.
     variance : float, sequence of depth floats, or depth sequences of m floats
         Variance of an entry: for all matrices, for all matrices of a layer, or for each
-        matrix. 0 is a zero matrix.
+        matrix, a skip matrix last. 0 is a zero matrix. A stem is He's.
     variance_over_fan_in : bool
         Whether ``variance`` is to be divided by the fan-in of its matrix (default False).
 
@@ -83,7 +84,12 @@ class GivenScheme(Scheme):
             variance[layer] = row
         if self.variance_over_fan_in:
             variance /= network.fans[0]
-        return self.table(network, variance=variance, branch=np.array(self.branch))
+        return self.table(
+            network,
+            variance=variance,
+            branch=np.array(self.branch),
+            stem_variance=he_variance(network) if network.form.post else None,
+        )
 
 
 def _numbers(name: str, value: Any, *, nested: bool = False, low: float = -math.inf) -> Any:

@@ -31,7 +31,9 @@ class ReZero(Scheme):
         "Bachlechner, Majumder, Mao, Cottrell and McAuley (2020), ReZero is all you need, "
         "arXiv:2003.04887"
     )
-    blocks: ClassVar[tuple[str, ...]] = ("res1", "res3", "inner", "preact")
+    blocks: ClassVar[tuple[str, ...]] = (
+        "res1", "res3", "inner", "preact", "identity", "projection"
+    )  # fmt: skip
 
     initial: float = 0.0
 
@@ -41,4 +43,4 @@ class ReZero(Scheme):
         object.__setattr__(self, "initial", check_number("initial", self.initial, why=why))
 
     def layers(self, network: Network) -> LayerTable:
-        return self.table(network, variance=he_variance(network), branch=self.initial)
+        return self.table(network, variance=he_variance(network), branch=self.initial, gain=True)

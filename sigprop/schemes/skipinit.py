@@ -32,7 +32,9 @@ class SkipInit(Scheme):
         "De and Smith (2020), Batch normalization biases residual blocks towards the identity "
         "function in deep networks, arXiv:2002.10444"
     )
-    blocks: ClassVar[tuple[str, ...]] = ("res1", "res3", "inner", "preact")
+    blocks: ClassVar[tuple[str, ...]] = (
+        "res1", "res3", "inner", "preact", "identity", "projection"
+    )  # fmt: skip
     default_block: ClassVar[str] = "preact"
 
     initial: float = 0.0
@@ -43,4 +45,4 @@ class SkipInit(Scheme):
         object.__setattr__(self, "initial", check_number("initial", self.initial, why=why))
 
     def layers(self, network: Network) -> LayerTable:
-        return self.table(network, variance=he_variance(network), branch=self.initial)
+        return self.table(network, variance=he_variance(network), branch=self.initial, gain=True)
