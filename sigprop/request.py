@@ -63,7 +63,7 @@ class Request:
     def sizes(self) -> dict[str, int]:
         """The size of every axis that a field may have."""
         inputs = self.ensemble.inputs.count
-        start = int(self.ensemble.network.state_widths[0])
+        start = self.ensemble.network.input_size
         return {"input": inputs, "pair": inputs * (inputs - 1) // 2, "singular": start}
 
     @property
