@@ -6,7 +6,7 @@ fourth_moment    the same for fourth powers, hence the error of a measured mean 
 dead             the probability that a layer of ReLUs is silent
 mean_field       mean squares at infinite width for any covariance of weights along depth
 bounds           the scaling paper's intervals, with their conditions
-critical         the critical exponent: predicted, and fitted across depths
+critical         the critical exponent: predicted, shifted at one depth, fitted across depths
 correlation      two inputs at infinite width: map of a layer, equation in the limit of depth
 log_normal       log norms and moments of any order, exact for Gaussian weights; the normal limit
 limits           regimes, equations in the limit of depth, strong orders as measured
@@ -33,8 +33,10 @@ from analysis.theory.bounds import (
 from analysis.theory.correlation import correlation_limit, correlation_map
 from analysis.theory.critical import (
     CriticalExponent,
+    contour_exponent,
     critical_exponent,
     fit_critical_exponent,
+    local_exponent,
 )
 from analysis.theory.dead import dead_probability, expected_dead_layers
 from analysis.theory.finite_width import (
@@ -123,6 +125,7 @@ __all__ = [
     "MeanField",
     "Phase",
     "commutation_rate",
+    "contour_exponent",
     "correlation_limit",
     "correlation_map",
     "cosine_map",
@@ -147,6 +150,7 @@ __all__ = [
     "kernel_ode",
     "limit_equation",
     "linear_strong_mean_square",
+    "local_exponent",
     "log_displacement_mean_square",
     "log_fourth_moment",
     "log_gradient_displacement_mean_square",

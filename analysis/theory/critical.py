@@ -12,9 +12,11 @@ res1    max(H, 1/4)                max(H, 1/4)
 ======  =========================  ==========================
 
 at infinite width. At finite depth the place where the displacement is as long as the state lies
-elsewhere: for res3 and H > 1/2 the leading sum is :math:`a^2 L^{2H} / (2\pi)`, so that the place is
-shifted by about :math:`\log(2\pi) / (2 \log L)`, 0.13 at depth 1000, and less as H nears 1. So an
-exponent is fitted across depths, never read off one: `fit_critical_exponent`.
+elsewhere (`contour_exponent`): for res3 and H > 1/2 the leading sum is
+:math:`a^2 L^{2H} / (2\pi)`, so that the place is shifted by about
+:math:`\log(2\pi) / (2 \log L)`, 0.13 at depth 1000, and less as H nears 1. So an exponent is
+fitted across depths, never read off one: `fit_critical_exponent`. Even the growth between two
+depths tends to it slowly: `local_exponent`.
 """
 
 from __future__ import annotations
@@ -24,12 +26,25 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import brentq
 
 from analysis.fit import fit_power_law
+from analysis.theory.correlation import kernel
+from analysis.theory.mean_field import mean_field
+from sigprop.activations import ReLU
 from sigprop.errors import SpecError
-from sigprop.spec import check_number
+from sigprop.inputs import Point
+from sigprop.processes import FractionalGaussianNoise
+from sigprop.schemes import Power
+from sigprop.spec import Ensemble, Network, Process, check_count, check_number
 
-__all__ = ["CriticalExponent", "critical_exponent", "fit_critical_exponent"]
+__all__ = [
+    "CriticalExponent",
+    "contour_exponent",
+    "critical_exponent",
+    "fit_critical_exponent",
+    "local_exponent",
+]
 
 _QUANTITIES = ("displacement", "gradient_displacement")
 _BLOCKS = ("res1", "res3")
@@ -73,13 +88,134 @@ def critical_exponent(hurst: float, quantity: str = "displacement", block: str =
     >>> critical_exponent(0.8), round(critical_exponent(0.8, "gradient_displacement"), 9)
     (0.8, 0.6)
     """
-    why = "At 1/2 layers are independent, towards 1 they are one."
-    hurst = check_number("hurst", hurst, low=0.0, high=1.0, open_low=True, open_high=True, why=why)
-    _check("quantity", quantity, _QUANTITIES)
-    _check("block", block, _BLOCKS)
+    hurst = _checked(hurst, quantity, block)
     if block == "res1":
         return max(hurst, 0.25)
     return max(0.5, hurst if quantity == "displacement" else 2.0 * hurst - 1.0)
+
+
+def local_exponent(
+    hurst: float, depth: int, quantity: str = "displacement", block: str = "res3"
+) -> float:
+    r"""The exponent that depths L and 2L show, where branches are small: it tends to the critical.
+
+    To the leading order in the branch :math:`E|h_L - h_0|^2 / |h_0|^2 = L^{-2\beta} S_L` with
+
+    .. math:: S_L = \sum_{i, j \le L} f(\rho_{i-j}), \qquad
+              f = \rho\, \kappa(\rho),\ \rho^2 \kappa'(\rho),\ \rho / 2
+
+    for the state and the gradient of res3 and for res1, :math:`\rho` the autocovariance of the
+    noise, :math:`2 \kappa` the kernel of a ReLU. The exponent is
+    :math:`\tfrac12 \log_2 (S_{2L} / S_L)`.
+
+    Parameters
+    ----------
+    hurst : float
+        Index H of the noise of all matrices, in (0, 1).
+    depth : int
+        L.
+    quantity, block : str
+        As in `critical_exponent`.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    SpecError
+        As `critical_exponent`, or if the depth is no positive integer.
+
+    Notes
+    -----
+    Status: limit of infinite width, then of small branches; at infinite depth a conjecture, as
+    `critical_exponent`. In res1 with H below 1/4 the second order, :math:`L^{1 - 4 \beta}`, is the
+    larger one in the end, and is not counted here. Cost O(depth).
+
+    Examples
+    --------
+    >>> [round(local_exponent(0.9, depth), 3) for depth in (100, 10_000, 1_000_000)]
+    [0.854, 0.878, 0.891]
+    """
+    hurst = _checked(hurst, quantity, block)
+    depth = check_count("depth", depth)
+    lag = np.arange(2.0 * depth)
+    rho = FractionalGaussianNoise(hurst=hurst).correlation(lag, depth)
+    if block == "res1":
+        f = rho / 2
+    elif quantity == "displacement":
+        f = rho * kernel(rho, ReLU()) / 2
+    else:
+        f = rho**2 * (0.25 + np.arcsin(rho) / (2 * math.pi))
+
+    def total(layers: int) -> float:
+        return float(layers * f[0] + 2 * ((layers - lag[1:layers]) @ f[1:layers]))
+
+    return math.log2(total(2 * depth) / total(depth)) / 2
+
+
+def contour_exponent(
+    process: Process, depth: int, quantity: str = "displacement", block: str = "res3"
+) -> float:
+    """The beta at which, at one depth, the mean square of a displacement is 1.
+
+    What the zero contour of a heat map over beta shows; not the critical exponent, but
+    shifted from it by a term of order 1 / log depth.
+
+    Parameters
+    ----------
+    process : Process
+        Of all matrices; Gaussian.
+    depth : int
+    quantity, block : str
+        As in `critical_exponent`.
+
+    Returns
+    -------
+    float
+        To 1e-5.
+
+    Raises
+    ------
+    SpecError
+        If a name is unknown, or no beta between 0 and 3 has that displacement.
+    Unsupported
+        As `analysis.theory.mean_field`.
+
+    Notes
+    -----
+    Status: limit of infinite width, of a ReLU net, variances 1 / width. Cost O(depth^2), a dozen
+    times.
+
+    References
+    ----------
+    Marion, Fermanian, Biau, Vert (2022), arXiv:2206.06929, Figure 7.
+
+    Examples
+    --------
+    >>> round(contour_exponent(FractionalGaussianNoise(hurst=0.8), 1000), 3)
+    0.7
+    """
+    _check("quantity", quantity, _QUANTITIES)
+    _check("block", block, _BLOCKS)
+    network = Network(depth=check_count("depth", depth, least=2), block=block)
+    backward = quantity == "gradient_displacement"
+
+    def log_square(beta: float) -> float:
+        law = Ensemble(network, Power(beta=beta, process=process), Point())
+        found = mean_field(law, gradient=backward)
+        if backward:
+            return float(found.log_gradient_displacement_mean_square[0])
+        return float(found.log_displacement_mean_square[-1])
+
+    low, high = 0.0, 3.0
+    if log_square(low) < 0 or log_square(high) > 0:
+        raise SpecError(
+            f"at depth {depth} the {quantity} is 1 at no beta between {low:g} and {high:g} when "
+            f"the process is {process.kind!r}: its weights are too small or too large. Give a "
+            "process of variance 1, or more layers."
+        )
+    return float(brentq(log_square, low, high, xtol=1e-5))
 
 
 @dataclass(frozen=True)
@@ -205,6 +341,14 @@ def _line(
         return float(np.polyfit(np.log(depth), values, 1)[0]), math.nan, False
     line = fit_power_law(depth, values, errors)
     return line.exponent, line.exponent_se, line.fits()
+
+
+def _checked(hurst: float, quantity: str, block: str) -> float:
+    why = "At 1/2 layers are independent, towards 1 they are one."
+    hurst = check_number("hurst", hurst, low=0.0, high=1.0, open_low=True, open_high=True, why=why)
+    _check("quantity", quantity, _QUANTITIES)
+    _check("block", block, _BLOCKS)
+    return hurst
 
 
 def _check(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -1,12 +1,26 @@
 """The critical exponent: what is predicted, the mean-field oracle that says so, and the fit."""
 
+import doctest
+import importlib
+
 import numpy as np
 import pytest
 
-from analysis.theory import critical_exponent, fit_critical_exponent, mean_field
+from analysis.theory import (
+    contour_exponent,
+    critical_exponent,
+    fit_critical_exponent,
+    local_exponent,
+    mean_field,
+)
 from sigprop import Ensemble, Network, Point, Power
 from sigprop.errors import SpecError
-from sigprop.processes import FractionalGaussianNoise
+from sigprop.processes import FractionalGaussianNoise, GivenCovariance
+
+
+def test_examples_in_the_text_are_right():
+    found = doctest.testmod(importlib.import_module("analysis.theory.critical"))
+    assert found.attempted > 0 and found.failed == 0
 
 
 @pytest.mark.parametrize(
@@ -103,3 +117,11 @@ def test_unknown_names_and_numbers_are_refused():
         critical_exponent(0.5, "norm")
     with pytest.raises(SpecError, match="block"):
         critical_exponent(0.5, block="plain")
+    with pytest.raises(SpecError, match="hurst"):
+        local_exponent(0.0, 10)
+    with pytest.raises(SpecError, match="depth"):
+        local_exponent(0.5, 0)
+    with pytest.raises(SpecError, match="quantity"):
+        contour_exponent(FractionalGaussianNoise(hurst=0.5), 10, "norm")
+    with pytest.raises(SpecError, match="at no beta between 0 and 3"):
+        contour_exponent(GivenCovariance(matrix=[1e-30, 0.0, 0.0]), 3)
