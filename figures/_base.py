@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     import matplotlib.figure
     import xarray as xr
 
-__all__ = ["BUDGETS", "Content", "Figure", "Progress", "load", "named", "obtain", "save"]
+__all__ = [
+    "BUDGETS",
+    "Content",
+    "Figure",
+    "Progress",
+    "load",
+    "named",
+    "obtain",
+    "replacing",
+    "save",
+]
 
 BUDGETS = {
     "smoke": "a few seconds: the shape of the figure, and the test",
@@ -198,7 +208,7 @@ def save(content: Content, request: str, path: Path) -> None:
     groups = {f"results/{name}": data for name, data in content.results.items()}
     groups |= {f"predictions/{name}": data for name, data in content.predictions.items()}
     head = xr.Dataset(attrs={"request": request, "groups": json.dumps(list(groups))})
-    with _replacing(path) as part:
+    with replacing(path) as part:
         head.to_netcdf(part, mode="w", engine="h5netcdf")
         for group, data in groups.items():
             data.to_netcdf(part, mode="a", engine="h5netcdf", group=group)
@@ -206,12 +216,12 @@ def save(content: Content, request: str, path: Path) -> None:
 
 def _require_folder(path: Path) -> None:
     """Raise StorageError before any work if nothing can be written there."""
-    with _replacing(path, empty=True) as part:
+    with replacing(path, empty=True) as part:
         part.touch()
 
 
 @contextlib.contextmanager
-def _replacing(path: Path, empty: bool = False) -> Iterator[Path]:
+def replacing(path: Path, empty: bool = False) -> Iterator[Path]:
     """Yield a name in the folder of ``path``, which is made; then move it there unless empty."""
     part = path.with_name(f".{path.name}.part")
     try:

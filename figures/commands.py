@@ -18,7 +18,7 @@ from sigprop.errors import SpecError, StorageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["figure", "plot"]
+__all__ = ["figure", "plot", "require_format", "save_picture"]
 
 _FORMATS = (".png", ".pdf", ".svg")
 
@@ -36,17 +36,22 @@ def plot(
 ) -> None:
     """Draw every recorded quantity against depth, with its error band."""
     path = result.with_suffix(".png") if out is None else out
+    require_format(path)
+    from figures.gallery.overview import draw
+    from sigprop.result import read
+
+    found, _ = read(result)  # of one ensemble: a sweep has no single depth to draw against
+    save_picture(draw(found), path)
+    print(f"wrote {path}")
+
+
+def require_format(path: Path) -> None:
+    """Raise SpecError, before any work, unless the name says in what format to draw."""
     if path.suffix.lower() not in _FORMATS:
         raise SpecError(
             f"a picture is written as {', '.join(_FORMATS)}, got {path.suffix or 'no suffix'!r} in "
             f"{str(path)!r}. Write for example: --out {path.with_suffix('.png')}"
         )
-    from figures.gallery.overview import draw
-    from sigprop.result import read
-
-    found, _ = read(result)  # of one ensemble: a sweep has no single depth to draw against
-    _save(draw(found), path)
-    print(f"wrote {path}")
 
 
 class Budget(enum.StrEnum):
@@ -121,7 +126,7 @@ def figure(
                 f"{numbers} holds the numbers already. To compute again: --force", file=sys.stderr
             )
         picture = stem.with_name(f"{stem.name}.{kind.value}")
-        _save(drawn.draw(content.results, content.predictions), picture)
+        save_picture(drawn.draw(content.results, content.predictions), picture)
         print(f"wrote {picture}")
 
 
@@ -159,7 +164,7 @@ def _progress(name: str) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_picture(figure: Figure, path: Path) -> None:
     """Write beside the target, then rename, so that no half picture is ever left."""
     part = path.with_name(f".{path.name}.part")
     try:

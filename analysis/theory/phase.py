@@ -567,8 +567,9 @@ def _reached(phi: Activation, weight: float, bias: float, start: float) -> Fixed
     at = f"{phi.kind!r} at weight_variance = {weight:g}, bias_variance = {bias:g}"
     points = mean_square_fixed_points(phi, weight, bias)
     upward = mean_square_map(phi, start, weight, bias) >= start
-    ahead = [p for p in points if p.mean_square >= start] if upward else []
-    behind = [] if upward else [p for p in points if p.mean_square <= start]
+    near = 1e-9 * start  # of a start on the fixed point itself rounding decides the side
+    ahead = [p for p in points if p.mean_square >= start - near] if upward else []
+    behind = [] if upward else [p for p in points if p.mean_square <= start + near]
     if not ahead and not behind:
         growth = mean_square_map(phi, _MOST, weight, bias) / _MOST
         raise Unsupported(
