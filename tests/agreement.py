@@ -149,11 +149,18 @@ def recorded(ensemble: Ensemble) -> np.ndarray:
     return np.array([0, depth // 2, depth])
 
 
-def networks(name: str, ensemble: Ensemble, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+def networks(
+    name: str,
+    ensemble: Ensemble,
+    count: int,
+    seed: int = 0,
+    fields: frozenset[str] | None = None,
+) -> dict[str, np.ndarray]:
     """Draw ``count`` networks by a sampler: every field that it gives, where `recorded`."""
     possible = applicable(ensemble)
-    fields = possible
-    if name == "chain":  # it declares what it carries along
+    if fields is None and name != "chain":
+        fields = possible
+    elif fields is None:  # it declares what it carries along
         chain = choose(name, ensemble, frozenset({"log_norm", "log_gradient"}))
         fields = frozenset(f for f in possible if chain.refusal(ensemble, frozenset({f})) is None)
         least = {"log_norm", "log_gradient", "log_displacement", "log_gradient_displacement"}

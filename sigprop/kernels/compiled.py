@@ -9,16 +9,43 @@ copies may contract or reassociate a sum differently. So
   exists in one copy;
 - everything else is `strict`: IEEE arithmetic, the same in any number of copies. (Where a
   fused product is wanted, `philox.fma` says so.) It calls no relaxed function.
+
+Numba takes a cached kernel for valid as long as the file that defines it has not changed, but
+most of a kernel is merged in from other files. Here it is valid as long as none of the
+sources has changed.
 """
+
+import functools
+import hashlib
+from pathlib import Path
 
 import numba as nb
 
 __all__ = ["entry", "inner", "strict"]
 
 
+@functools.cache
+def sources() -> str:
+    """A digest of all that is compiled into kernels: these files and the activations' codes."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in (*sorted(here.glob("*.py")), here.parent / "activations" / "_codes.py"):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def entry(function):  # type: ignore[no-untyped-def]
-    """Compile what Python calls; cached on disk."""
-    return nb.njit(nogil=True, cache=True, error_model="numpy")(function)
+    """Compile what Python calls; cached on disk, where there is a disk to write to."""
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        kernel = nb.njit(cache=True, **options)(function)
+    except RuntimeError:  # no place for a cache, neither beside the source nor at home
+        return nb.njit(**options)(function)
+    # A cache is fresh if it bears this stamp; Numba's own is time and size of one file.
+    stored = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
+    if stored is not None:
+        stored._source_stamp = sources()
+    return kernel
 
 
 def strict(function):  # type: ignore[no-untyped-def]

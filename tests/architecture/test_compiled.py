@@ -1,12 +1,16 @@
 """Kernels are compiled so that a cached one has the bits of a fresh one; see `compiled`."""
 
-import importlib
+import importlib.util
 import pkgutil
+import shutil
+from pathlib import Path
 
 import numba as nb
 import pytest
 
 import sigprop.kernels
+from sigprop.kernels import compiled
+from sigprop.kernels.compiled import sources
 
 MODULES = [
     importlib.import_module(f"sigprop.kernels.{info.name}")
@@ -75,6 +79,46 @@ def test_relaxed_arithmetic_exists_in_one_copy(name):
         seen.add(id(callee))
         assert not relaxed(callee), f"{name} holds a copy of {callee.py_func.__qualname__}"
         pending += callees(callee)
+
+
+@pytest.mark.skipif(bool(nb.config.DISABLE_JIT), reason="nothing is compiled")
+def test_a_cached_kernel_is_as_fresh_as_all_that_is_merged_into_it():
+    """Numba alone looks at the file of the entry, and would keep what another file gave it."""
+    for name, function in KERNELS.items():
+        if cached(function):
+            assert function._cache._cache_file._source_stamp == sources(), name
+
+
+def test_the_stamp_changes_with_any_source(tmp_path):
+    here = Path(compiled.__file__).parent
+    folder = tmp_path / "kernels"
+    shutil.copytree(here, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(here.parent / "activations", tmp_path / "activations")
+    seen = {stamp(folder)}
+    assert seen == {sources()}
+    for changed in (folder / "lanes.py", folder / "philox.py", tmp_path / "activations/_codes.py"):
+        changed.write_text(changed.read_text() + "# changed\n")
+        seen.add(stamp(folder))
+    assert len(seen) == 4
+
+
+def stamp(folder):
+    """What the copy of `compiled` in another folder says of its neighbours."""
+    spec = importlib.util.spec_from_file_location("copy_of_compiled", folder / "compiled.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.sources()
+
+
+def test_where_nothing_can_be_cached_kernels_are_compiled_all_the_same(monkeypatch):
+    def nowhere(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: (function, options)
+
+    monkeypatch.setattr(compiled.nb, "njit", nowhere)
+    function, options = compiled.entry(len)
+    assert function is len and options["error_model"] == "numpy"
 
 
 def test_the_test_would_see_a_relaxed_copy():

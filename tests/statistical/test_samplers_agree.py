@@ -9,8 +9,9 @@ from sigprop import rng
 from sigprop.activations import LeakyReLU, RandomisedLeakyReLU
 from sigprop.backends import applicable, choose
 from sigprop.inputs import Given, Pair, Point
-from tests.agreement import AGREEMENTS, assert_agreement
+from tests.agreement import AGREEMENTS, CASES, assert_agreement, networks, truth
 from tests.ensembles import BLOCKS, uneven
+from tests.stat import assert_same_joint_law
 
 REPLICAS = 20_000
 THREE = Given([[1.0, 0.2, -0.7, 0.4], [-0.3, 1.1, 0.5, 0.9], [0.6, 1.5, -0.2, 1.1]])
@@ -19,6 +20,17 @@ THREE = Given([[1.0, 0.2, -0.7, 0.4], [-0.3, 1.1, 0.5, 0.9], [0.6, 1.5, -0.2, 1.
 @pytest.mark.parametrize("case, sampler", AGREEMENTS)
 def test_sampler_draws_from_the_law_of_the_reference(case, sampler):
     assert_agreement(case, sampler, REPLICAS, resolution=0.08, scores=0.17)
+
+
+@pytest.mark.parametrize("case", ["res3 relu narrow", "res3 relu width 1", "inner leaky biased"])
+def test_the_chain_that_carries_no_displacement_has_the_law_of_the_reference(case):
+    """It has other coordinates and other draws than the chain that does."""
+    fields = frozenset({"log_norm", "log_gradient", "alignment", "activity", "dead"})
+    chain = networks("chain", CASES[case].ensemble, REPLICAS, fields=fields)
+    known = truth(case, REPLICAS, 0)
+    assert_same_joint_law(
+        {name: known[name] for name in fields}, chain, resolution=0.08, scores=0.17, jitter=1e-4
+    )
 
 
 @pytest.mark.parametrize("block", BLOCKS)
