@@ -84,6 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except SigpropError as error:
         return _fail(str(error), error.exit_status)
+    except MemoryError as error:  # an estimate was too low; a checkpoint stands, if there is one
+        return _fail(
+            f"not enough memory: {str(error).rstrip('.') or 'an array does not fit'}. Use a "
+            "smaller depth or width, fewer inputs or recorded layers (--layers), or fewer "
+            "--workers.",
+            SigpropError.exit_status,
+        )
     except typer.TyperException as error:
         return _fail(_usage(error), error.exit_code)
     except typer.Abort:

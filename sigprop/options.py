@@ -123,7 +123,9 @@ def extra(arguments: Sequence[str], own: Sequence[str]) -> dict[str, Any]:
     while left:
         word = left.pop(0)
         if not word.startswith("--"):
-            raise SpecError(f"{word!r} stands alone, with no option before it.")
+            raise SpecError(
+                f"{word!r} stands alone, with no option before it. Write --option value."
+            )
         name, equals, value = word.removeprefix("--").partition("=")
         if not equals:
             if not left or left[0].startswith("--"):

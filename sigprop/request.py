@@ -132,7 +132,8 @@ def requested(
             "Write Ensemble(Network(depth=..), scheme, inputs)."
         )
     depth = ensemble.network.depth
-    replicas = check_count("replicas", replicas, why="It counts the networks that are drawn.")
+    why = "It counts the networks that are drawn."
+    replicas = check_count("replicas", replicas, addressed=True, why=why)
     seed = check_count("seed", seed, least=0)
     if seed >= 2**64:
         raise SpecError(f"seed must be an integer below 2**64, got {seed}: it is a 64-bit word.")

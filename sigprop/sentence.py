@@ -192,8 +192,10 @@ def _angle(result: xr.Dataset) -> str | None:
         return f"{what} is lost, for a state that is 0 has no direction"
     from_to = f"cosine {start:.3g} to {_near_one(end)}"
     noise = 0.0 if math.isnan(se[-1]) else SURE * float(se[-1])
-    if abs(end - start) <= max(SAME_COSINE, noise):
+    if abs(end - start) <= SAME_COSINE:
         return f"{what} is preserved ({from_to})"
+    if abs(end - start) <= noise:
+        return f"{what} changes by less than can be told from chance ({from_to} ± {se[-1]:.1g})"
     if end > start and end >= COLLAPSED:
         return f"{what} collapses ({from_to})"
     return f"{what} {'narrows' if end > start else 'spreads'} ({from_to})"

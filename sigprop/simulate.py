@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sigprop import memory, work
 from sigprop import result as results
-from sigprop import work
 from sigprop.errors import Interrupted, OutputExists, ResultError, SpecError, StorageError
 from sigprop.label import attributes, coordinates, estimates, replicas_kept
 from sigprop.request import DEFAULT_QUANTILES, Request, defaults, requested
@@ -151,6 +151,7 @@ def simulate(
         results.require_writable(path)
         _check_space(request, path)
     with work.pool(workers, executor) as (pool, size):
+        memory.check_request(request, size)
         return _run(request, fold, pool, size, path, progress)
 
 

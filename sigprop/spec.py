@@ -66,11 +66,25 @@ __all__ = [
 # --------------------------------------------------------------------- checks
 
 
-def check_count(name: str, value: Any, *, least: int = 1, why: str = "") -> int:
-    """Return ``value`` as an int, or raise SpecError if it is no integer >= ``least``."""
+# Layers, replicas and the numbers of a layer are words of 32 bits in the address of a draw.
+ADDRESSES = 2**32
+
+
+def check_count(
+    name: str, value: Any, *, least: int = 1, addressed: bool = False, why: str = ""
+) -> int:
+    """Return ``value`` as an int, or raise SpecError if it is no integer >= ``least``.
+
+    ``addressed`` says that it must be below `ADDRESSES`.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         reason = f" {why}" if why else ""
         raise SpecError(f"{name} must be an integer of at least {least}, got {value!r}.{reason}")
+    if addressed and value >= ADDRESSES:
+        raise SpecError(
+            f"{name} must be below 2**32, got {value!r}: draws are found by addresses of 32 bits, "
+            "and beyond these they would repeat. Use a smaller number."
+        )
     return int(value)
 
 
@@ -93,7 +107,9 @@ def check_number(
         number < high if open_high else number <= high
     )
     if isinstance(value, bool) or not math.isfinite(number) or not inside:
-        span = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
+        left = "(" if open_low or low == -math.inf else "["
+        right = ")" if open_high or high == math.inf else "]"
+        span = f"{left}{low:g}, {high:g}{right}"
         reason = f" {why}" if why else ""
         raise SpecError(f"{name} must be a number in {span}, got {value!r}.{reason}")
     return number
@@ -472,7 +488,11 @@ class Network:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        put(self, "depth", check_count("depth", self.depth, why="It counts the layers."))
+        put(
+            self,
+            "depth",
+            check_count("depth", self.depth, addressed=True, why="It counts the layers."),
+        )
         block = blocks[self.block]
         if isinstance(self.activation, str):
             import sigprop.activations  # noqa: F401  fills the registry
@@ -492,7 +512,7 @@ class Network:
                     f"{self.block!r} needs one width throughout. Use --inner-width for a "
                     "bottleneck branch, or block 'projection' or 'plain'."
                 )
-            widths = tuple(check_count("each of widths", w) for w in self.widths)
+            widths = tuple(check_count("each of widths", w, addressed=True) for w in self.widths)
             if len(widths) != self.depth + 1:
                 raise SpecError(
                     f"widths names {len(widths)} layers, but depth {self.depth} has "
@@ -501,11 +521,12 @@ class Network:
                 )
             put(self, "widths", widths)
             put(self, "width", widths[0])
-        put(self, "width", check_count("width", self.width, why="It is the size of the state."))
+        why = "It is the size of the state."
+        put(self, "width", check_count("width", self.width, addressed=True, why=why))
         if block.post:
             given = max(1, self.width // 2) if self.input_width is None else self.input_width
             why = "It is the size of the network's input."
-            put(self, "input_width", check_count("input_width", given, why=why))
+            put(self, "input_width", check_count("input_width", given, addressed=True, why=why))
         self._check_inner(block)
 
     def _widen_input(self, block: Block) -> None:
@@ -562,10 +583,12 @@ class Network:
                         f"an entry of inner_width has {len(entries)} widths, but a branch of "
                         f"{hidden + 1} matrices has {hidden} hidden layers."
                     )
-                rows.append(tuple(check_count("each inner_width", w) for w in entries))
+                rows.append(
+                    tuple(check_count("each inner_width", w, addressed=True) for w in entries)
+                )
             put(self, "inner_width", tuple(rows))
         else:
-            put(self, "inner_width", check_count("inner_width", inner))
+            put(self, "inner_width", check_count("inner_width", inner, addressed=True))
 
     @property
     def phi(self) -> Activation:
@@ -958,6 +981,9 @@ class Ensemble:
                 f"inputs must be Point, Pair, Equiangular or Given of sigprop.inputs, got "
                 f"{self.inputs!r}."
             )
+        from sigprop import memory
+
+        memory.check_network(self.network)
         self.inputs.check(self.network)
         _check_processes(self.network, self.table)  # a table that does not fit is refused early
 

@@ -16,7 +16,7 @@ import numpy as np
 from sigprop.activations._codes import USER
 from sigprop.backends.base import Sampler, applicable
 from sigprop.errors import SpecError
-from sigprop.spec import Activation, Ensemble, LayerTable
+from sigprop.spec import ADDRESSES, Activation, Ensemble, LayerTable
 
 __all__ = ["Chain", "Conditional", "Dense"]
 
@@ -443,6 +443,13 @@ class Dense(Sampler):
         lacking = _kernels_lack(ensemble)
         if lacking is not None:
             return lacking
+        fan_in, fan_out = ensemble.network.fans
+        largest = int((fan_in * fan_out).max())
+        if largest >= ADDRESSES:
+            return (
+                f"a matrix has {largest:.2g} weights, and the addresses of its draws end at 2**32, "
+                "beyond which they would repeat. Use a smaller width."
+            )
         if ensemble.table.correlated:
             if phi.homogeneous and phi.negative_slope is None:
                 return (

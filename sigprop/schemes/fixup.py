@@ -40,7 +40,8 @@ class Fixup(Scheme):
 
     formula: ClassVar[str] = (
         "branch of m >= 2 matrices: std of the first m-1 is He times depth^(-1/(2m-2)), the last "
-        "matrix is 0; branch 1."
+        "matrix is 0; branch 1. Variant unscaled: without the scaling; nonzero: the last matrix is "
+        "He."
     )
     source: ClassVar[str] = (
         "Zhang, Dauphin and Ma (2019), Fixup initialization: residual learning without "

@@ -204,6 +204,13 @@ BAD = [
     ((*FIXUP, "--depth", "-3"), "depth must be"),
     ((*FIXUP, "--depth", "1.5"), "--depth"),
     ((*FIXUP, "--width", "0"), "width must be"),
+    ((*FIXUP, "--width", "99999999999"), "width must be below 2**32"),
+    ((*FIXUP, "--depth", "99999999999999"), "depth must be below 2**32"),
+    ((*FIXUP, "--replicas", str(2**32)), "replicas must be below 2**32"),
+    ((*FIXUP, "--width", "4000000000"), "GiB of memory by estimate"),
+    ((*FIXUP, "--width", "100000", "--law", "uniform"), "addresses of its draws end"),
+    ((*FIXUP, "stray"), "Write --option value"),
+    ((*FIXUP, "--skip", "inf"), "in (-inf, inf), got inf"),
     ((*FIXUP, "--replicas", "0"), "replicas must be"),
     ((*FIXUP, "--seed", "-1"), "seed must be"),
     ((*FIXUP, "--seed", str(2**64)), "seed must be"),
@@ -294,6 +301,14 @@ def test_numbers_that_stop_being_finite_end_with_status_4(run, monkeypatch):
     error = NonFinite("stopped being finite.")
     monkeypatch.setattr(cli, "entry_points", lambda group: [Command(error)])
     assert run("fail") == (4, "", "error: stopped being finite.\n")
+
+
+def test_memory_that_ends_on_the_way_is_told_without_a_traceback(run, monkeypatch):
+    error = MemoryError("Unable to allocate 9. TiB")
+    monkeypatch.setattr(cli, "entry_points", lambda group: [Command(error)])
+    status, out, err = run("fail")
+    assert (status, out) == (2, "")
+    assert err.startswith("error: not enough memory: Unable to allocate 9. TiB. Use a smaller")
 
 
 def test_an_interrupt_says_how_to_go_on(run, tmp_path, monkeypatch, capsys):

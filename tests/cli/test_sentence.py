@@ -84,7 +84,11 @@ def test_what_becomes_of_the_angle(cosine, verb):
 def test_a_change_of_the_angle_within_its_error_is_no_change():
     measured = result(cosine=(0.5, 0.53), replicas=400)
     measured["cosine_mean_se"] = measured.cosine_mean_se * 0 + 0.02
-    assert "the angle between inputs is preserved" in sentence(measured)
+    said = sentence(measured)
+    assert "angle between inputs changes by less than can be told from chance" in said
+    assert "(cosine 0.5 to 0.53 ± 0.02)" in said
+    measured["cosine_mean_se"] = measured.cosine_mean_se * 0 + 0.001
+    assert "the angle between inputs narrows (cosine 0.5 to 0.53)" in sentence(measured)
 
 
 def test_dead_networks_are_counted():
