@@ -42,6 +42,16 @@ FIELDS: dict[str, Field] = {
         # The branch that ends at layer l; layer 0 has none and holds NaN.
         Field("activity", "input", "fraction of active units in the branch that ends here"),
         Field("dead", "input", "number of dead branches up to here"),
+        # Of states that are +/- pairs, in their looks-linear coordinates z; of a plain net at layer
+        # 0, of the input itself.
+        Field("looks_linear_cosine", "pair", "cosine of the angle between two inputs' z"),
+        Field("log_looks_linear_distance", "pair", "log of |z_l - z~_l| / |z_0 - z~_0|"),
+        Field("looks_linear_effective_rank", "", "effective rank of the z of all inputs"),
+        # On request only; of the layer that ends here, so layer 0 has none and holds NaN.
+        Field("branch_energy", "input", "|branch F(h)|^2 / |h|^2 in the layer that ends here"),
+        Field("skip_energy", "input", "|skip h|^2 / |h|^2, or of S h, in the layer that ends here"),
+        Field("diversity", "", "mean over units of 4 p (1-p), p: share of inputs that turn it on"),
+        Field("log_first_step", "input", "log of |df| / (eta |h_0|^2 |p_L|^2), layers up to here"),
         # Descending, as many as the input has dimensions; given on request only.
         Field("log_singular", "singular", "log of singular values of dh_l / d(first input)"),
     )

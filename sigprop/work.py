@@ -284,12 +284,18 @@ def _undefined(name: str, trace: Trace) -> np.ndarray | None:
     """
     if name == "log_singular":
         return ~np.isfinite(trace[name])
-    if name not in ("cosine", "effective_rank") or "log_norm" not in trace:
+    if name == "diversity":
+        return np.isnan(trace[name])
+    if name in ("branch_energy", "skip_energy"):
+        return np.isnan(trace[name])
+    pairs = ("cosine", "looks_linear_cosine")
+    ranks = ("effective_rank", "looks_linear_effective_rank")
+    if name not in (*pairs, *ranks) or "log_norm" not in trace:
         return None
     zero = np.isneginf(trace["log_norm"])
     if not zero.any():
         return None
-    if name == "effective_rank":
+    if name in ranks:
         return np.asarray(zero.all(axis=-1))
     one, other = np.triu_indices(zero.shape[-1], 1)
     return zero[..., one] | zero[..., other]

@@ -107,8 +107,8 @@ class Sampler:
 def applicable(ensemble: Ensemble, *, on_request: bool = False) -> frozenset[str]:
     """Every field that has a meaning for ``ensemble``, whichever sampler gives it.
 
-    What costs more than all the rest together, the singular values of the Jacobian, is among
-    them with ``on_request`` alone.
+    What few samplers give or what costs more than all the rest together, the singular values
+    of the Jacobian, is among them with ``on_request`` alone.
 
     A plain net has no displacement, nor has one whose skip connections hold a matrix, since
     their layers live in unrelated spaces; one input
@@ -127,7 +127,15 @@ def applicable(ensemble: Ensemble, *, on_request: bool = False) -> frozenset[str
         if trunk:
             fields.add("log_gradient_displacement")
         if on_request:
-            fields.add("log_singular")
+            fields |= {"log_singular", "log_first_step"}
+    if on_request and form.trunk:
+        fields |= {"branch_energy", "skip_energy"}
     if ensemble.inputs.count > 1:
         fields |= {"cosine", "log_distance", "effective_rank"}
+        if ensemble.table.paired:
+            fields |= {
+                "looks_linear_cosine", "log_looks_linear_distance", "looks_linear_effective_rank"
+            }  # fmt: skip
+        if on_request and "activity" in fields:
+            fields.add("diversity")
     return frozenset(fields)

@@ -24,6 +24,7 @@ _TAPE_BYTES = 32 * 2**20
 _GROUP_DRAWS = 4096  # normals with one address, so that the generator works on long stretches
 _WEIGHT_BYTES = 2**31  # of one network, where all of its layers are drawn together
 _GRADIENT_FIELDS = frozenset({"log_gradient", "log_gradient_displacement", "alignment"})
+_ELSEWHERE = frozenset({"log_singular"})  # fields of a sampler of their own
 _DISPLACEMENT_FIELDS = frozenset({"log_displacement", "log_gradient_displacement"})
 
 
@@ -143,6 +144,14 @@ def _not_applicable(ensemble: Ensemble, fields: frozenset[str]) -> str | None:
     missing = sorted(fields - applicable(ensemble))
     if not missing:
         return None
+    known = applicable(ensemble, on_request=True)
+    if fields <= known and not ensemble.table.correlated:
+        return f"it does not give {', '.join(missing)}. Use --sampler dense."
+    if fields <= known:
+        return (
+            f"{', '.join(missing)} with a process along depth is given by the definition alone. "
+            "Use --sampler reference."
+        )
     return (
         f"{', '.join(missing)} has no meaning for this ensemble (block "
         f"{ensemble.network.block!r}, activation {ensemble.network.phi.kind!r}, "
@@ -157,12 +166,12 @@ def _kernels_lack(ensemble: Ensemble) -> str | None:
     if ensemble.network.form.post:
         return (
             f"block {block!r} activates the sum of trunk and branch, which its recursion does not "
-            "know. Use --sampler reference."
+            "know. Use --sampler dense."
         )
     if not table.entrywise:
         return (
             f"the entries of a matrix depend on each other (law {table.law.kind!r}). Use "
-            "--sampler reference."
+            "--sampler dense."
         )
     return None
 
@@ -440,9 +449,6 @@ class Dense(Sampler):
 
     def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
         phi = ensemble.network.phi
-        lacking = _kernels_lack(ensemble)
-        if lacking is not None:
-            return lacking
         fan_in, fan_out = ensemble.network.fans
         largest = int((fan_in * fan_out).max())
         if largest >= ADDRESSES:
@@ -450,6 +456,21 @@ class Dense(Sampler):
                 f"a matrix has {largest:.2g} weights, and the addresses of its draws end at 2**32, "
                 "beyond which they would repeat. Use a smaller width."
             )
+        if self._by_matrices(ensemble, fields):
+            from sigprop.backends import matrices
+
+            absent = sorted(fields - applicable(ensemble, on_request=True) | fields & _ELSEWHERE)
+            if absent:
+                return f"it does not give {', '.join(absent)}. Use --sampler jacobian."
+            need = matrices.need_bytes(ensemble, fields)
+            if need > matrices.LARGEST_BYTES:
+                fits = int(ensemble.network.depth * matrices.LARGEST_BYTES / need)
+                return (
+                    f"its way back would keep {need / 2**30:.1f} GiB a network, and "
+                    f"{matrices.LARGEST_BYTES / 2**30:.0f} GiB are allowed. A depth of about "
+                    f"{fits} would fit, or no gradient (--observe norm,separability)."
+                )
+            return None
         if ensemble.table.correlated:
             if phi.homogeneous and phi.negative_slope is None:
                 return (
@@ -467,9 +488,18 @@ class Dense(Sampler):
                 )
         return _not_applicable(ensemble, fields)
 
+    def _by_matrices(self, ensemble: Ensemble, fields: frozenset[str]) -> bool:
+        """Whether whole matrices are multiplied, since no kernel knows the block or the field."""
+        kernels_know = applicable(ensemble) | _ELSEWHERE
+        return not ensemble.table.correlated and (
+            _kernels_lack(ensemble) is not None or not fields <= kernels_know
+        )
+
     def coupled(self, ensembles: Sequence[Ensemble]) -> bool:
-        return all(e.table.law.kind == "gaussian" for e in ensembles) and not any(
-            self.refusal(e, frozenset()) or _slopes_are_random(e) for e in ensembles
+        return (
+            not any(self._by_matrices(e, frozenset()) for e in ensembles)
+            and all(e.table.law.kind == "gaussian" for e in ensembles)
+            and not any(self.refusal(e, frozenset()) or _slopes_are_random(e) for e in ensembles)
         )
 
     def sample_coupled(
@@ -481,7 +511,7 @@ class Dense(Sampler):
         first: int,
         count: int,
     ) -> list[dict[str, np.ndarray]]:
-        if not self.coupled(ensembles):
+        if not self.coupled(ensembles) or self._by_matrices(ensembles[0], fields):
             return super().sample_coupled(ensembles, fields, layers, key, first, count)
         from sigprop.backends import correlated
 
@@ -500,6 +530,10 @@ class Dense(Sampler):
             from sigprop.backends import correlated
 
             return correlated.sample([ensemble], fields, layers, key, first, count)[0]
+        if self._by_matrices(ensemble, fields):
+            from sigprop.backends import matrices
+
+            return matrices.sample(ensemble, fields, layers, key, first, count)
         from sigprop.kernels import dense
 
         network, law = ensemble.network, ensemble.table.law

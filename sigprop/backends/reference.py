@@ -273,6 +273,12 @@ class Signal:
         Whether the output of one of the activations is the zero vector.
     stem_derivative : ndarray, optional
         phi' at the units of the stem.
+    diversity : list (layer 0 .. depth) of ndarray, shape (R,)
+        Mean over the units of a layer of 4 p (1 - p), p the share of the inputs that turn it on.
+    read : list (layer) of lists (matrix) of ndarray
+        What every matrix multiplies; a skip matrix is last.
+    branches, skips : list (layer) of ndarray
+        What is added, ``F`` and the state or ``S h``, before their coefficients.
     """
 
     states: list[np.ndarray]
@@ -280,7 +286,11 @@ class Signal:
     derivatives: list[list[np.ndarray]]
     activity: list[np.ndarray]
     silent: list[np.ndarray]
-    stem_derivative: np.ndarray | None = None
+    stem_derivative: np.ndarray | None
+    diversity: list[np.ndarray]
+    read: list[list[np.ndarray]]
+    branches: list[np.ndarray]
+    skips: list[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -316,19 +326,26 @@ def forward(ensemble: Ensemble, draws: Draws, *, differentiate: bool = True) -> 
     entered: list[_Passed] = []
     if draws.stem is not None and draws.stem_bias is not None:
         slopes = [] if draws.stem_slopes is None else [draws.stem_slopes]
-        h = h @ draws.stem.swapaxes(1, 2) + draws.stem_bias
+        product = h @ draws.stem.swapaxes(1, 2)
+        if table.law.discrete and table.stem is not None:
+            product = _cancelled(product, h, table.stem.scale)
+        h = product + draws.stem_bias
         h = _activate(phi, h, slopes, entered, differentiate)
     states, exponents = [h], [exponent]
     derivatives = []
     activity = [_share([unit.argument > 0 for unit in entered], h.shape[:2])]
     silent = [_silent(entered, h.shape[:2])]
+    diversity = [_diversity([unit.argument > 0 for unit in entered], len(h))]
+    read, branches, skips = [], [], []
 
     for layer in range(network.depth):
         passed: list[_Passed] = []
+        layer_read: list[np.ndarray] = []
         x = table.input_scale[layer] * h
         for j in range(network.branch_matrices):
             if form.pre or j > 0:
                 x = _activate(phi, x, draws.slopes[layer], passed, differentiate)
+            layer_read.append(x)
             product = x @ draws.weights[layer][j].swapaxes(1, 2)
             if table.law.discrete:
                 product = _cancelled(product, x, table.scale[layer, j])
@@ -337,7 +354,14 @@ def forward(ensemble: Ensemble, draws: Draws, *, differentiate: bool = True) -> 
             x = _activate(phi, x, draws.slopes[layer], passed, differentiate)
         carried = h
         if form.projected:
-            carried = h @ draws.weights[layer][-1].swapaxes(1, 2) + draws.biases[layer][-1]
+            layer_read.append(h)
+            carried = h @ draws.weights[layer][-1].swapaxes(1, 2)
+            if table.law.discrete:
+                carried = _cancelled(carried, h, table.scale[layer, -1])
+            carried = carried + draws.biases[layer][-1]
+        read.append(layer_read)
+        branches.append(x)
+        skips.append(carried)
         h = table.branch[layer] * x + (table.skip[layer] * carried if form.trunk else 0.0)
         if form.post:
             h = _activate(phi, h, draws.slopes[layer], passed, differentiate)
@@ -350,8 +374,11 @@ def forward(ensemble: Ensemble, draws: Draws, *, differentiate: bool = True) -> 
         derivatives.append([unit.derivative for unit in passed])
         activity.append(_share([unit.argument > 0 for unit in passed], h.shape[:2]))
         silent.append(_silent(passed, h.shape[:2]))
+        diversity.append(_diversity([unit.argument > 0 for unit in passed], len(h)))
     stem = entered[0].derivative if entered else None
-    return Signal(states, exponents, derivatives, activity, silent, stem)
+    return Signal(
+        states, exponents, derivatives, activity, silent, stem, diversity, read, branches, skips
+    )
 
 
 def _cancelled(product: np.ndarray, x: np.ndarray, scale: float) -> np.ndarray:
@@ -365,9 +392,16 @@ def _cancelled(product: np.ndarray, x: np.ndarray, scale: float) -> np.ndarray:
 
 
 def backward(
-    ensemble: Ensemble, draws: Draws, derivatives: list[list[np.ndarray]]
+    ensemble: Ensemble,
+    draws: Draws,
+    derivatives: list[list[np.ndarray]],
+    arriving: list[list[np.ndarray]] | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Send the top gradient back; ``p_l = gradients[l] * 2 ** exponents[l]``."""
+    """Send the top gradient back; ``p_l = gradients[l] * 2 ** exponents[l]``.
+
+    ``arriving`` is filled, the last layer first: the gradients at the outputs of the matrices of
+    a layer in order, a skip matrix last, then that at the sum, all in units of p_l.
+    """
     network, table = ensemble.network, ensemble.table
     form = network.form
     count = draws.inputs.shape[1]
@@ -382,11 +416,15 @@ def backward(
         q = table.branch[layer] * p
         if not form.trunk:
             q = slopes.pop() * q
+        outputs = [table.skip[layer] * p, p] if form.projected else [p]
         for j in reversed(range(network.branch_matrices)):
+            outputs.insert(0, q)
             q = q @ draws.weights[layer][j]
             if form.pre or j > 0:
                 q = slopes.pop() * q
         q = table.input_scale[layer] * q
+        if arriving is not None:
+            arriving.append(outputs)
         carried = p @ draws.weights[layer][-1] if form.projected else p
         p, shift = _rescale(table.skip[layer] * carried + q if form.trunk else q)
         exponent = exponent + shift
@@ -464,6 +502,14 @@ def _silent(passed: list[_Passed], shape: tuple[int, ...]) -> np.ndarray:
     return np.sum([np.all(unit.output == 0, axis=-1) for unit in passed], axis=0) > 0
 
 
+def _diversity(active: list[np.ndarray], replicas: int) -> np.ndarray:
+    """Mean over all units of 4 p (1 - p), p the share of inputs; NaN where there is no unit."""
+    if not active:
+        return np.full(replicas, np.nan)
+    p = np.concatenate([a.mean(axis=1) for a in active], axis=-1)
+    return (4 * p * (1 - p)).mean(axis=-1)
+
+
 def _share(active: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     """Fraction of True over all units; NaN where there is no unit."""
     units = sum(a.shape[-1] for a in active)
@@ -479,7 +525,7 @@ def measure(
     ensemble: Ensemble, draws: Draws, layers: np.ndarray, fields: frozenset[str]
 ) -> dict[str, np.ndarray]:
     """Pass the signal both ways and read off ``fields`` at ``layers``."""
-    gradient_fields = {"log_gradient", "log_gradient_displacement", "alignment"}
+    gradient_fields = {"log_gradient", "log_gradient_displacement", "alignment", "log_first_step"}
     differentiate = bool(fields & (gradient_fields | {"log_singular"}))
     signal = forward(ensemble, draws, differentiate=differentiate)
     recorded = [int(layer) for layer in layers]
@@ -495,6 +541,13 @@ def measure(
         trace["log_displacement"] = [
             _log_ratio(_log_norm(*_minus(x, h_0)), _log_norm(*h_0)) for x in h
         ]
+    if {"branch_energy", "skip_energy"} & fields:
+        trace["branch_energy"], trace["skip_energy"] = _energies(ensemble, signal, recorded)
+    if "diversity" in fields:
+        trace["diversity"] = [signal.diversity[at] for at in recorded]
+    if "log_first_step" in fields:
+        steps = _first_steps(ensemble, draws, signal)
+        trace["log_first_step"] = [steps[at] for at in recorded]
     if differentiate:
         p_all = list(zip(*backward(ensemble, draws, signal.derivatives)))
         p, p_top = [p_all[at] for at in recorded], p_all[-1]
@@ -513,6 +566,16 @@ def measure(
         trace["cosine"] = [_cosine(a[0], b[0]) for a, b in pairs]
         trace["log_distance"] = [_log_ratio(_log_norm(*_minus(a, b)), start) for a, b in pairs]
         trace["effective_rank"] = [_effective_rank(*x) for x in h]
+        if ensemble.table.paired:
+            z_0 = _coordinates(ensemble, 0, h_0)
+            start = _log_norm(*_minus(_pick(z_0, first), _pick(z_0, second)))
+            z = [_coordinates(ensemble, at, x) for at, x in zip(recorded, h)]
+            pairs = [(_pick(x, first), _pick(x, second)) for x in z]
+            trace["looks_linear_cosine"] = [_cosine(a[0], b[0]) for a, b in pairs]
+            trace["log_looks_linear_distance"] = [
+                _log_ratio(_log_norm(*_minus(a, b)), start) for a, b in pairs
+            ]
+            trace["looks_linear_effective_rank"] = [_effective_rank(*x) for x in z]
     return {name: np.stack(trace[name], axis=1) for name in trace if name in fields}
 
 
@@ -522,6 +585,71 @@ def _log_ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
 
 
 Scaled = tuple[np.ndarray, np.ndarray]  # (x, e) stands for x * 2**e, e one number a row
+
+
+def _coordinates(ensemble: Ensemble, layer: int, h: Scaled) -> Scaled:
+    """The looks-linear coordinates of a state; the input of a plain net is no pair."""
+    if layer == 0 and not ensemble.network.form.post:
+        return h
+    return looks_linear.coordinates(h[0]), h[1]
+
+
+def _energies(
+    ensemble: Ensemble, signal: Signal, layers: list[int]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """|branch F|^2 / |h|^2 and |skip h|^2 / |h|^2; NaN at layer 0 and where h is 0."""
+    table = ensemble.table
+    found: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for at in layers:
+        for terms, coefficient, part in (
+            (found[0], table.branch, signal.branches),
+            (found[1], table.skip, signal.skips),
+        ):
+            if at == 0:
+                terms.append(np.full(signal.exponents[0].shape, np.nan))
+                continue
+            square = np.sum(signal.states[at - 1] ** 2, axis=-1)
+            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+                ratio = np.sum(part[at - 1] ** 2, axis=-1) / square
+            ratio = np.where(np.isinf(square), np.inf, ratio)  # a failure, not a dead network
+            terms.append(coefficient[at - 1] ** 2 * ratio)
+    return found
+
+
+def _first_steps(ensemble: Ensemble, draws: Draws, signal: Signal) -> list[np.ndarray]:
+    r"""Log of the first change of f = p_L . h_L per step size, by the layers up to each.
+
+    One step of gradient descent of size :math:`\eta` on f itself, for one input, changes it by
+    :math:`-\eta \sum (\partial f / \partial \theta)^2 + O(\eta^2)`, the sum over all weights
+    of the layers, and the branch coefficients where they are trained; biases and stem are left
+    alone. A weight of row i and column k has the derivative :math:`q_i x_k`, so a matrix counts
+    :math:`|q|^2 |x|^2`. Of :math:`|h_0|^2 |p_L|^2`.
+    """
+    network, table = ensemble.network, ensemble.table
+    arriving: list[list[np.ndarray]] = []
+    _, p_exponents = backward(ensemble, draws, signal.derivatives, arriving)
+    unit = 2 * (
+        _log_norm(signal.states[0], signal.exponents[0]) + _log_norm(draws.top, np.zeros((1, 1)))
+    )
+    steps = [np.full(unit.shape, -np.inf)]
+    for layer in range(network.depth):
+        # The gradients that arrive are in units of p_{l+1}, what is read in those of h_l.
+        exponent = p_exponents[layer + 1] + signal.exponents[layer]
+        *outputs, at_sum = arriving[network.depth - 1 - layer]
+        step = steps[-1]
+        for q, x in zip(outputs, signal.read[layer], strict=True):
+            if table.centred:
+                x = x - x.mean(axis=-1, keepdims=True)
+            zero = np.zeros(exponent.shape, np.int64)
+            size = 2 * (_log_norm(q, zero) + _log_norm(x, exponent))
+            step = np.logaddexp(step, _log_ratio(size, unit))
+        if table.gain:
+            with np.errstate(divide="ignore"):
+                along = np.log(np.abs(np.sum(at_sum * signal.branches[layer], axis=-1)))
+            size = 2 * (along + np.log(2) * exponent)
+            step = np.logaddexp(step, _log_ratio(size, unit))
+        steps.append(step)
+    return steps
 
 
 def _pick(x: Scaled, rows: np.ndarray) -> Scaled:

@@ -24,11 +24,11 @@ def traces(fields, replicas, layers, seed, *, spread=30.0, zeros=0.1):
         if name.startswith("log_"):
             values = generator.normal(0, spread, shape)
             values[generator.random(shape) < zeros] = -np.inf
-        elif name == "cosine":
+        elif name.endswith("cosine"):
             values = generator.uniform(-1, 1, shape)
         else:
             values = generator.uniform(0, 100, shape)
-        if name == "activity":
+        if name in ("activity", "branch_energy", "skip_energy", "diversity"):
             values[:, 0] = np.nan
         elif name == "log_singular":
             values[generator.random(shape) < 0.1] = np.nan  # too small to be known
@@ -143,7 +143,8 @@ def test_names_of_variables_are_those_of_the_schema():
         observable = observables[kind]()
         found |= observable.finalize(observable.observe(traces(observable.fields, 10, 3, 0)))
     expected = set()
-    for p in ("norm", "displacement", "gradient", "gradient_displacement", "distance"):
+    logs = ("norm", "displacement", "gradient", "gradient_displacement", "distance")
+    for p in (*logs, "looks_linear_distance", "first_step"):
         for statistic in ("mean", "variance", "skewness", "kurtosis", "quantile"):
             expected |= {f"log_{p}_{statistic}", f"log_{p}_{statistic}_se"}
         expected |= {f"log_{p}_quantile_error", f"{p}_zero_fraction", f"{p}_zero_fraction_se"}
@@ -151,6 +152,11 @@ def test_names_of_variables_are_those_of_the_schema():
     for p in ("cosine", "effective_rank"):
         expected |= {f"{p}_mean", f"{p}_mean_se", f"{p}_variance", f"{p}_variance_se"}
     expected |= {"cosine_quantile", "cosine_quantile_se", "cosine_quantile_error"}
+    for p in ("looks_linear_cosine", "looks_linear_effective_rank"):
+        expected |= {f"{p}_mean", f"{p}_mean_se", f"{p}_variance", f"{p}_variance_se"}
+    expected |= {f"looks_linear_cosine_quantile{x}" for x in ("", "_se", "_error")}
+    for p in ("branch_energy", "skip_energy", "diversity"):
+        expected |= {f"{p}_mean", f"{p}_mean_se", f"{p}_variance", f"{p}_variance_se"}
     for p in ("activity", "dead_layers"):
         expected |= {f"{p}_mean", f"{p}_mean_se"}
     for p in ("mean", "variance", "largest", "smallest", "condition", "quantile"):
