@@ -30,6 +30,7 @@ _HOME = {
     "simulate": "simulate",
     "simulate_coupled": "simulate",
     "sweep": "sweep",
+    "estimate_moment": "moment",
     "load": "result",
     "Point": "inputs",
     "Pair": "inputs",
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     )
     from sigprop.inputs import Equiangular, Given, Pair, Point
     from sigprop.laws import Gaussian, Orthogonal, Rademacher, Stable, StudentT, Uniform
+    from sigprop.moment import estimate_moment
     from sigprop.processes import (
         Cauchy,
         FractionalGaussianNoise,

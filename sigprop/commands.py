@@ -185,6 +185,23 @@ def simulate(
             "(default: auto)",
         ),
     ] = None,
+    tilt: Annotated[
+        float | None,
+        typer.Option(
+            "--tilt",
+            help="Draw networks weighted by |h|^tilt: moments of about that order at any depth, "
+            "nothing else. Gaussian weights, one input.",
+        ),
+    ] = None,
+    population: Annotated[
+        int | None,
+        typer.Option(
+            "--population",
+            metavar="N",
+            help="Let N networks split where the moment of --orders (one) is carried: any law. "
+            "Replicas are then populations.",
+        ),
+    ] = None,
     layers: Annotated[
         str | None,
         typer.Option(
@@ -280,6 +297,8 @@ def simulate(
         "replicas": replicas,
         "seed": seed,
         "sampler": sampler,
+        "tilt": tilt,
+        "population": population,
         "layers": options.layers("--layers", layers),
         "orders": options.numbers("--orders", orders),
         "observe": options.words(observe),
@@ -296,7 +315,8 @@ def simulate(
     from sigprop.simulate import simulate as run_simulation
     from sigprop.simulate import stands
 
-    path = Path(default_name(ensemble, given.get("seed", 0))) if out is None else out
+    weights = {name: given.get(name) for name in ("tilt", "population")}
+    path = Path(default_name(ensemble, given.get("seed", 0), **weights)) if out is None else out
     if out is None and not (force or resume) and stands(path, ensemble, **given):
         _tell(f"{path} holds this run already, and is shown. To run it again: --force")
         result = load(path)

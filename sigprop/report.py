@@ -60,9 +60,16 @@ def headline(result: xr.Dataset) -> str:
         entering(inputs),
         f"{replicas} replica{'s' * (replicas != 1)}",
         f"seed {result.attrs['seed']}",
-        f"sampler {result.attrs['sampler']}",
+        f"sampler {result.attrs['sampler']}{_options(result)}",
     )
     return f"{', '.join(names)}\n{', '.join(run)}"
+
+
+def _options(result: xr.Dataset) -> str:
+    """Say how the networks are weighted, where they are."""
+    options = json.loads(result.attrs.get("sampler_options", "{}"))
+    said = ", ".join(f"{name} {value}" for name, value in sorted(options.items()))
+    return f" ({said})" if said else ""
 
 
 def along_depth(scheme: dict[str, Any]) -> list[str]:
@@ -203,7 +210,11 @@ def _columns(picked: xr.Dataset, depth: int) -> tuple[list[list[str]], list[str]
             cells = map(with_error, values(name), values(f"{name}_se"))
             columns.append([header, *cells])
 
-    if "norm_moment_log" in picked:
+    if "norm_moment_log" in picked and "log_norm_mean" not in picked:
+        moments, marked = _weighted(picked)
+        columns += moments
+        notes += ["~: fewer than 100 effective replicas: do not rely on it."] if marked else []
+    elif "norm_moment_log" in picked:
         orders = picked.order.values
         order = 2.0 if 2.0 in orders else float(orders[-1])
         logs = [float(value) for value in picked.norm_moment_log.sel(order=order).values]
@@ -234,6 +245,29 @@ def _columns(picked: xr.Dataset, depth: int) -> tuple[list[list[str]], list[str]
     return columns, notes
 
 
+def _weighted(picked: xr.Dataset) -> tuple[list[list[str]], bool]:
+    """Every order with its error in percent and its effective size; whether one is marked."""
+    columns, marked = [], False
+    for order in picked.order.values.tolist():
+        of_order = picked.sel(order=order)
+        good = trusted(picked, "norm").sel(order=order).values
+        marked = marked or not bool(good.all())
+        cells = []
+        for log, se, believed in zip(
+            of_order.norm_moment_log.values.tolist(),
+            of_order.norm_moment_log_se.values.tolist(),
+            good.tolist(),
+            strict=True,
+        ):
+            percent = 0.0 if se <= EXACT else 100 * se
+            error = "?" if math.isnan(se) else format(percent, ".0f" if percent >= 10 else ".1g")
+            cells.append(f"{scientific(log)}±{error}%{'' if believed else '~'}")
+        columns.append([f"E|h|^{order:g}", *cells])
+        sizes = of_order.norm_moment_ess.values.tolist()
+        columns.append(["ESS", *(f"{size:.4g}" for size in sizes)])
+    return columns, marked
+
+
 def _legend(result: xr.Dataset, notes: list[str]) -> list[str]:
     """Say what the columns are, those that are there."""
     said = {
@@ -246,6 +280,8 @@ def _legend(result: xr.Dataset, notes: list[str]) -> list[str]:
     }
     words = [phrase for name, phrase in said.items() if name in result]
     words.append("± one standard error")
+    if "norm_moment_log" in result and "log_norm_mean" not in result:
+        words.append("ESS: replicas that effectively carry the moment on its left")
     inputs = result.sizes.get("input", 1)
     if inputs > 1:
         words.append(f"input 0 of {inputs}")

@@ -83,7 +83,9 @@ class Request:
     def attrs(self) -> dict[str, Any]:
         """What is compared before a run goes on from a file, as it is written there."""
         text = json.dumps(self.ensemble.to_dict(), sort_keys=True, separators=(",", ":"))
+        options = self.sampler.options
         return {
+            **({"sampler_options": json.dumps(options, sort_keys=True)} if options else {}),
             "ensemble": text,
             "digest": self.ensemble.digest,
             "seed": self.seed,
@@ -108,6 +110,8 @@ def defaults() -> dict[str, Any]:
         "quantiles": DEFAULT_QUANTILES,
         "keep": (),
         "coupled": False,
+        "tilt": None,
+        "population": None,
     }
 
 
@@ -122,6 +126,8 @@ def requested(
     quantiles: Sequence[float],
     keep: Sequence[int],
     coupled: bool,
+    tilt: float | None = None,
+    population: int | None = None,
 ) -> Request:
     """Check what is asked for; parameters and errors are those of `sigprop.simulate`."""
     from sigprop import backends
@@ -138,10 +144,12 @@ def requested(
     if seed >= 2**64:
         raise SpecError(f"seed must be an integer below 2**64, got {seed}: it is a 64-bit word.")
     kept = _layers("keep", keep, depth)
+    asked = _orders(orders, ensemble)
+    drawer = _weighing(ensemble, sampler, tilt, population, orders, asked)
     chosen = _observables(
         observe,
-        backends.applicable(ensemble, on_request=observe is not None),
-        _orders(orders, ensemble),
+        (drawer or backends.Sampler()).applicable(ensemble, on_request=observe is not None),
+        asked,
         check_sequence("quantiles", quantiles, low=0.0, high=1.0, open_low=True, open_high=True),
     )
     fields = frozenset().union(*(o.fields for o in chosen))
@@ -154,15 +162,14 @@ def requested(
         recorded = _layers("layers", layers, depth)
         if not recorded.size:
             raise SpecError("layers is empty, so nothing would be recorded. Name one layer.")
-    if isinstance(sampler, str):
+    if drawer is None:
+        if not isinstance(sampler, str):
+            raise SpecError(f"sampler must be a name or a Sampler, got {sampler!r}. Use 'auto'.")
         drawer = backends.choose(sampler, ensemble, fields)
-    elif isinstance(sampler, backends.Sampler):
-        drawer = sampler
+    else:
         refusal = drawer.refusal(ensemble, fields)
         if refusal is not None:
             raise Unsupported(f"sampler {drawer.name!r} cannot do this: {refusal}")
-    else:
-        raise SpecError(f"sampler must be a name or a Sampler, got {sampler!r}. Use 'auto'.")
     return Request(
         ensemble=ensemble,
         observables=chosen,
@@ -173,6 +180,33 @@ def requested(
         seed=seed,
         coupled=bool(coupled),
     )
+
+
+def _weighing(
+    ensemble: Ensemble,
+    sampler: str | Sampler,
+    tilt: float | None,
+    population: int | None,
+    orders: Sequence[float] | None,
+    asked: tuple[float, ...],
+) -> Sampler | None:
+    """The sampler that is given, or that a tilt or a population means; None for a mere name."""
+    from sigprop import backends
+
+    if tilt is None and population is None:
+        return sampler if isinstance(sampler, backends.Sampler) else None
+    if not isinstance(sampler, str):
+        raise SpecError(
+            f"sampler {sampler!r} was given beside a tilt or a population, which choose their own. "
+            "Give one of the two."
+        )
+    if population is not None and tilt is None and (orders is None or len(asked) != 1):
+        raise SpecError(
+            f"a population follows one moment, got orders {orders!r}: its networks are split in "
+            "proportion to |h|^order. Give one order, as in --orders 2."
+        )
+    order = asked[0] if asked else 1.0
+    return backends.choose_weighted(sampler, ensemble, tilt, population, order)
 
 
 def _layers(name: str, values: Sequence[int], depth: int) -> np.ndarray:

@@ -56,16 +56,21 @@ _REQUIRED_OF_SWEEP = ("axes", "digest", "seed", "replicas", "sampler", "coupled"
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable. "
 
 
-def default_name(ensemble: Ensemble, seed: int) -> str:
+def default_name(
+    ensemble: Ensemble, seed: int, *, tilt: float | None = None, population: int | None = None
+) -> str:
     """Name of the file of a run: what it is, for the eye, and the digest, for certainty.
 
     ``fixup-res3-relu-d100-L1000-s0-1f0c9a3e.nc``: scheme, block, activation, width, depth,
-    seed, and the first 8 digits of the digest of the ensemble.
+    seed, and the first 8 digits of the digest of the ensemble; ``-tilt1.9`` or ``-N1000`` where
+    networks are weighted.
     """
     network = ensemble.network
+    weighted = f"-tilt{tilt:g}" if tilt is not None else ""
+    weighted += f"-N{population}" if population is not None else ""
     return (
         f"{ensemble.scheme.kind}-{network.block}-{network.phi.kind}-d{network.width}"
-        f"-L{network.depth}-s{seed}-{ensemble.digest[:8]}.nc"
+        f"-L{network.depth}-s{seed}-{ensemble.digest[:8]}{weighted}.nc"
     )
 
 

@@ -45,6 +45,8 @@ def sentence(result: xr.Dataset) -> str:
         clauses = [_identity(result, norm, gradient)]
     else:
         clauses = [*_both(norm, gradient, result), *([angle] if angle else [])]
+    if not clauses and "norm_moment_log" in result:
+        clauses = _moments_alone(result)
     if not clauses:
         clauses = ["nothing was observed on which the signal could be judged"]
     clauses += _dead(result)
@@ -150,6 +152,25 @@ def _both(norm: _Change | None, gradient: _Change | None, result: xr.Dataset) ->
     return clauses
 
 
+def _moments_alone(result: xr.Dataset) -> list[str]:
+    """What became of every moment that is to be believed, where nothing else was observed."""
+    last = result.isel(layer=-1, input=0)
+    good = trusted(result, "norm").isel(layer=-1, input=0)
+    clauses = []
+    for order in result.order.values.tolist():
+        if not bool(good.sel(order=order)):
+            continue
+        log = float(last.norm_moment_log.sel(order=order))
+        se = float(last.norm_moment_log_se.sel(order=order))
+        within = max(SURE * se, EXACT)
+        if abs(log) <= max(within, PRESERVED):
+            clauses.append(f"E|h|^{order:g} is preserved within {100 * (abs(log) + 2 * se):.2g}%")
+        else:
+            verb = "grows" if log > 0 else "shrinks"
+            clauses.append(f"E|h|^{order:g} {verb} by a factor 10^{log / math.log(10):.3g}")
+    return clauses
+
+
 # --------------------------------------------------------------------------- identity
 
 
@@ -244,11 +265,17 @@ def _warnings(result: xr.Dataset) -> list[str]:
         if poor:
             ess = float(result[f"{name}_moment_ess"].isel(layer=end).sel(order=poor[0]).min())
             replicas = int(result.attrs["replicas"])
+            weighted = f"log_{name}_mean" not in result
             moment = f"E|{symbol}|^{poor[0]:g}"
             if replicas < 100:
                 reason = f"rests on {replicas} replicas; give --replicas 100 or more to judge it."
             elif ess >= 100:
                 reason = "has an error bar that the weights' heavy tails make unreliable."
+            elif weighted:
+                reason = (
+                    f"rests on {ess:.3g} effective replicas of {replicas}, too few to be "
+                    "believed: choose a tilt nearer to that order."
+                )
             else:
                 reason = (
                     f"rests on {ess:.3g} effective replicas of {replicas}, too few to be "

@@ -67,6 +67,8 @@ def simulate(
     quantiles: Sequence[float] = DEFAULT_QUANTILES,
     keep: Sequence[int] = (),
     coupled: bool = False,
+    tilt: float | None = None,
+    population: int | None = None,
     out: str | os.PathLike[str] | None = None,
     force: bool = False,
     resume: bool = False,
@@ -106,6 +108,12 @@ def simulate(
         Share the random numbers with other coupled runs of the same seed and sampler, by
         intention: differences between their ensembles are then seen more sharply, and their
         errors are not independent.
+    tilt : float, optional
+        Draw networks weighted by |h|^tilt and measure moments of the norm alone, each with its
+        weight: orders near the tilt at any depth (one input, Gaussian weights).
+    population : int, optional
+        Networks of a population that splits where the moment of ``orders``, one, is carried: any
+        law, block and activation. A replica is then a population.
     out : path, optional
         Where to write the result; checkpoints are written to ``<out>.part`` every few
         seconds.
@@ -134,8 +142,9 @@ def simulate(
         On a keyboard interrupt; it is a KeyboardInterrupt, too.
     """
     request = requested(
-        ensemble, observe, replicas, seed, sampler, layers, orders, quantiles, keep, coupled
-    )
+        ensemble, observe, replicas, seed, sampler, layers, orders, quantiles, keep, coupled, tilt,
+        population,
+    )  # fmt: skip
     work.check_pool(workers, executor)
     if force and resume:
         raise SpecError("force replaces a result and resume extends it. Give one of the two.")
@@ -231,8 +240,11 @@ def stands(path: str | os.PathLike[str], ensemble: Ensemble, **run: Any) -> bool
 
 def arguments(result: xr.Dataset) -> dict[str, Any]:
     """The arguments of `simulate`, beside the ensemble, that make ``result`` again."""
+    from sigprop.backends import samplers
     from sigprop.observables import observables
 
+    options = result.attrs.get("sampler_options")
+    sampler = result.attrs["sampler"]
     asked = json.loads(result.attrs["observe"])
     rebuilt = []
     for data in asked:
@@ -242,7 +254,7 @@ def arguments(result: xr.Dataset) -> dict[str, Any]:
         "observe": rebuilt,
         "replicas": result.attrs["replicas"],
         "seed": result.attrs["seed"],
-        "sampler": result.attrs["sampler"],
+        "sampler": samplers[sampler](**json.loads(options)) if options else sampler,
         "layers": result["layer"].values.tolist(),
         "keep": result["kept_layer"].values.tolist() if "kept_layer" in result else [],
         "coupled": bool(result.attrs["coupled"]),

@@ -39,6 +39,9 @@ FIELDS: dict[str, Field] = {
         Field("cosine", "pair", "cosine of the angle between two inputs' states"),
         Field("log_distance", "pair", "log of |h_l - h~_l| / |h_0 - h~_0|"),
         Field("effective_rank", "", "exp(entropy of the Gram eigenvalues over their sum)"),
+        # Of networks drawn from another law than the ensemble's, which their weights make good.
+        Field("log_tilted_norm", "input", "log of |h_l| / |h_0| in a weighted network"),
+        Field("log_weight", "input", "log of the weight of a network up to layer l"),
         # The branch that ends at layer l; layer 0 has none and holds NaN.
         Field("activity", "input", "fraction of active units in the branch that ends here"),
         Field("dead", "input", "number of dead branches up to here"),

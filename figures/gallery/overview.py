@@ -19,6 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from figures._style import PALETTE, style
+from sigprop.observables.quantity import RELIABLE
 from sigprop.report import headline
 from sigprop.sentence import trusted
 
@@ -173,6 +174,10 @@ def _row(result: xr.Dataset, name: str) -> Iterator[_Panel]:
 
 
 def _rest(result: xr.Dataset) -> Iterator[_Panel]:
+    if "norm_moment_log" in result and "log_norm_mean" not in result:
+        ratio = _RATIO["norm"]
+        yield _Panel(f"log E({ratio})$^s$", "nat", _moments(result, "norm"))
+        yield _Panel("replicas that carry a moment", "effective number", _carried(result))
     for name, title in _PLAIN.items():
         if f"{name}_mean" in result:
             yield _Panel(title, _UNIT[name], _line(result, name, mean="_mean"), "not defined")
@@ -228,6 +233,17 @@ def _moments(result: xr.Dataset, name: str) -> Callable[[Axes], None]:
             colour = PALETTE[index % len(PALETTE)]
             _estimate(axes, value.where(good), se.where(good), colour, f"s = {order:g}")
             axes.plot(result.layer, value.where(np.isfinite(value)), ":", color=colour, lw=0.9)
+
+    return paint
+
+
+def _carried(result: xr.Dataset) -> Callable[[Axes], None]:
+    def paint(axes: Axes) -> None:
+        for index, order in enumerate(result.order.values):
+            size = result.norm_moment_ess.sel(order=order)
+            colour = PALETTE[index % len(PALETTE)]
+            axes.plot(result.layer, size, color=colour, label=f"s = {order:g}")
+        axes.axhline(RELIABLE, color="0.4", ls=":", lw=0.9)
 
     return paint
 

@@ -9,6 +9,8 @@ conditional O(K width)             K inputs, Gaussian weights, any activation
 dense       O(width^2)             any weight law: the definition, fast
 jacobian    O(width^3)             singular values of the Jacobian, and all the rest
 reference   O(width^2), NumPy      the definition, written to be read
+tilted      O(1) or O(width)       moments of the norm by weighted networks (--tilt)
+population  O(width) or dense      one moment by splitting, any law (--population)
 =========== ====================== ==================================================
 
 ``auto`` takes the first of chain, conditional, dense, jacobian that gives everything asked
@@ -20,19 +22,21 @@ from __future__ import annotations
 from sigprop.backends.base import Sampler, applicable
 from sigprop.backends.jacobian import Jacobian
 from sigprop.backends.numba_cpu import Chain, Conditional, Dense
+from sigprop.backends.population import Population
 from sigprop.backends.reference import Reference
-from sigprop.errors import Unsupported
+from sigprop.backends.tilted import Tilted
+from sigprop.errors import SpecError, Unsupported
 from sigprop.registry import Registry
 from sigprop.spec import Ensemble
 
-__all__ = ["Sampler", "applicable", "choose", "samplers"]
+__all__ = ["Sampler", "applicable", "choose", "choose_weighted", "samplers"]
 
 samplers: Registry[type[Sampler]] = Registry("sampler")
 
 _PREFERENCE = ("chain", "conditional", "dense", "jacobian")
 
 
-for _sampler in (Chain, Conditional, Dense, Jacobian, Reference):
+for _sampler in (Chain, Conditional, Dense, Jacobian, Reference, Tilted, Population):
     samplers.register(_sampler.name)(_sampler)
 
 
@@ -53,4 +57,40 @@ def choose(name: str, ensemble: Ensemble, fields: frozenset[str]) -> Sampler:
         if refusal is None:
             return sampler
         refusals.append(f"sampler {candidate!r} cannot do this: {refusal}")
+    raise Unsupported("\n".join(refusals))
+
+
+def choose_weighted(
+    name: str, ensemble: Ensemble, tilt: float | None, population: int | None, order: float
+) -> Sampler:
+    """Return the sampler of weighted networks: a tilt by chain or conditional, or a population.
+
+    Raises
+    ------
+    SpecError, Unsupported
+        If the two are mixed, or the sampler cannot follow ``ensemble``.
+    """
+    if tilt is not None and population is not None:
+        raise SpecError(
+            "tilt and population are two ways to the same moment: give one of the two. A tilt is "
+            "exact for Gaussian weights, a population follows every law."
+        )
+    if population is not None:
+        if name not in ("auto", "population"):
+            raise SpecError(
+                f"a population draws its own networks, and sampler {name!r} was asked for. Leave "
+                "out --sampler."
+            )
+        asked: tuple[Sampler, ...] = (Population(order, population),)
+    else:
+        assert tilt is not None
+        ways = ("chain", "conditional") if name in ("auto", "tilted") else (name,)
+        asked = tuple(Tilted(tilt, way) for way in ways)
+    refusals = []
+    for sampler in asked:
+        refusal = sampler.refusal(ensemble, frozenset())
+        if refusal is None:
+            return sampler
+        how = f" by {sampler.options['by']}" if "by" in sampler.options else ""
+        refusals.append(f"sampler {sampler.name!r}{how} cannot do this: {refusal}")
     raise Unsupported("\n".join(refusals))

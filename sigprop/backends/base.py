@@ -7,7 +7,7 @@ For whatever it gives it is exact in law, jointly over all the fields asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,15 @@ class Sampler:
     version: ClassVar[int] = 1
     block: ClassVar[int] = 64
     about: ClassVar[str] = ""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What beside its name makes it again: JSON values, empty for most."""
+        return {}
+
+    def applicable(self, ensemble: Ensemble, *, on_request: bool = False) -> frozenset[str]:
+        """Every field that has a meaning for what it draws, whether or not it gives it."""
+        return applicable(ensemble, on_request=on_request)
 
     def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
         """Say why the sampler cannot give ``fields``, and what can; None if it can."""
