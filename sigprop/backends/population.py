@@ -79,6 +79,11 @@ class Population(Sampler):
                 f"E|h|^{self.order:g} is infinite: weights of law {table.law.kind!r} have moments "
                 f"of order below {table.law.moment_limit:g} only. Ask for a lower order."
             )
+        if ensemble.network.form.post or table.structured:
+            return (
+                f"its copies are of plain blocks and unstructured matrices, got block "
+                f"{ensemble.network.block!r}. Use block plain, res1, res3, inner or preact."
+            )
         if table.correlated:
             return (
                 "its copies draw every layer anew, and a process along depth ties layers to "

@@ -97,6 +97,11 @@ class Tilted(Sampler):
                 f"a tilted law gives moments of the norm alone, not {sorted(fields - FIELDS)}. "
                 "Observe moment, or leave out the tilt."
             )
+        if network.form.post or table.structured:
+            return (
+                f"block {network.block!r} or its structured matrices see more of a state than its "
+                "length. Simulate without a tilt."
+            )
         if table.law.kind != "gaussian":
             return f"a tilt is exact for Gaussian weights only, got {table.law.kind!r}. {elsewhere}"
         if table.correlated or table.centred:

@@ -224,6 +224,8 @@ def test_the_plain_mean_fails_there_and_is_marked():
 
 # --------------------------------------------------------------------- runs like any other
 
+POST = Ensemble(Network(depth=2, width=6, block="identity"), He(), Point())
+
 
 def test_a_weighted_run_extends_resumes_and_repeats_bit_for_bit(tmp_path):
     law = uneven("res3", "relu")
@@ -262,6 +264,8 @@ def test_a_weighted_run_extends_resumes_and_repeats_bit_for_bit(tmp_path):
         (uneven("plain"), {"tilt": 1.0, "sampler": "dense"}, "--population"),
         (uneven("plain"), {"tilt": 1.0, "observe": "norm"}, "does not apply"),
         (uneven("plain"), {"observe": "moment"}, "does not apply"),
+        (POST, {"tilt": 1.0}, "sees? more of a state"),
+        (POST, {"population": 9, "orders": [1.0]}, "plain blocks"),
     ],
 )
 def test_what_has_no_weighted_sampler_is_refused_with_what_has(law, options, says):
