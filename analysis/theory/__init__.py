@@ -7,6 +7,7 @@ dead             the probability that a layer of ReLUs is silent
 mean_field       mean squares at infinite width for any covariance of weights along depth
 bounds           the scaling paper's intervals, with their conditions
 critical         the critical exponent: predicted, shifted at one depth, fitted across depths
+contraction      narrow linear nets whose weights oppose each other: the input fades
 correlation      two inputs at infinite width: map of a layer, equation in the limit of depth
 log_normal       log norms and moments of any order, exact for Gaussian weights; the normal limit
 limits           regimes, equations in the limit of depth, strong orders as measured
@@ -30,6 +31,7 @@ from analysis.theory.bounds import (
     mean_bound,
     scaling_bound,
 )
+from analysis.theory.contraction import log_linear_alignment
 from analysis.theory.correlation import correlation_limit, correlation_map
 from analysis.theory.critical import (
     CriticalExponent,
@@ -161,6 +163,7 @@ __all__ = [
     "log_gradient_moment",
     "log_gradient_skewness",
     "log_gradient_variance",
+    "log_linear_alignment",
     "log_mean_square",
     "log_norm_kurtosis",
     "log_norm_mean",
