@@ -78,6 +78,9 @@ _HOME = {
     "GivenCovariance": "processes",
 }
 
+# Modules that are reached as attributes: `sigprop.activations.function`, `sigprop.errors`.
+_MODULES = ("activations", "errors", "inputs", "laws", "observables", "processes", "schemes")
+
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
@@ -131,6 +134,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"sigprop.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'sigprop' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"sigprop.{_HOME[name]}"), name)
@@ -139,7 +144,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, *_MODULES})
 
 
 class _Package(types.ModuleType):

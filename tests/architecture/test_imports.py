@@ -90,3 +90,11 @@ def test_setup_lists_every_package_that_exists():
     setup.read(ROOT / "setup.cfg")
     listed = setup["options.packages.find"]["include"].split()
     assert listed == [f"{package.__name__}*" for package in PACKAGES]
+
+
+def test_the_modules_that_documents_name_need_no_import_of_their_own():
+    """As in ``sigprop.activations.function(..)`` after ``import sigprop`` alone."""
+    names = sigprop._MODULES
+    code = f"import sigprop\nfor name in {names!r}: getattr(sigprop, name).__all__"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert set(names) <= set(dir(sigprop))
