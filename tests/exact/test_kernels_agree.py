@@ -9,7 +9,7 @@ import numba as nb
 import numpy as np
 import pytest
 
-from sigprop import Ensemble, Given, Network, Pair, Point
+from sigprop import Ensemble, Given, LeakyReLU, Network, Pair, Point
 from sigprop.backends import applicable
 from sigprop.backends.numba_cpu import Conditional
 from sigprop.schemes import GivenScheme
@@ -85,6 +85,21 @@ def test_single_passes_layers_that_add_nothing():
     branch = (0.5, 0.0, 0.0, -0.4, 0.0, 1.0, 0.0, 0.0, 0.3)
     law = Ensemble(NETWORKS["relu"], scheme(branch=branch), Given(vectors=((1, 2, 3, 0, 0, 1, 5),)))
     assert_agree(*traces(law, Conditional(), General()))
+
+
+@pytest.mark.parametrize("inputs", [Point(), Pair(cosine=0.3)], ids=["single", "pair"])
+def test_a_gradient_passes_where_the_state_is_zero(inputs):
+    """One layer makes it 0; behind it all units sit at 0, with the slope of the negative side."""
+    skip = (0.9, 1.1, 0.0, 0.8, 0.7, 1.2, 0.6, 1.0, 0.9)
+    branch = (0.5, -0.6, 0.0, 0.8, -0.4, 0.7, 1.0, 0.9, 0.3)
+    network = Network(depth=DEPTH, width=4, activation=LeakyReLU(slope=-0.7))
+    fast, general = traces(
+        Ensemble(network, scheme(skip=skip, branch=branch), inputs), Conditional(), General()
+    )
+    assert np.isneginf(fast["log_norm"][:, 3:]).all()
+    assert np.isfinite(fast["log_gradient"][:, 3:]).all()
+    assert np.ptp(fast["log_gradient"][:, 3]) > 0.1
+    assert_agree(fast, general)
 
 
 @pytest.mark.parametrize("segment", [None, 1, 4])
