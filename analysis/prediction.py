@@ -41,7 +41,7 @@ from typing import ClassVar
 import numpy as np
 import xarray as xr
 
-from analysis.theory._entrywise import check_entrywise
+from analysis.theory._entrywise import check_entrywise, check_vectors
 from sigprop.errors import SpecError, Unsupported
 from sigprop.registry import Registry
 from sigprop.request import DEFAULT_ORDERS
@@ -79,6 +79,9 @@ class Prediction:
     dependent : bool
         Whether it takes matrices whose entries depend on each other, orthogonal ones or +/-
         pairs, and says itself of which it is true. Others refuse them.
+    own_law : bool
+        Whether it is of images or of batch normalisation, and says itself of which it is true.
+        Others refuse both.
     post : bool
         Whether it takes the blocks that activate the sum of trunk and branch, and says itself
         of which it is true. Others refuse them.
@@ -97,6 +100,7 @@ class Prediction:
     correlated: ClassVar[bool] = False
     dependent: ClassVar[bool] = False
     post: ClassVar[bool] = False
+    own_law: ClassVar[bool] = False
     spread_status: ClassVar[str] = "exact"
 
     def alike(self, ensemble: Ensemble) -> bool:
@@ -237,6 +241,17 @@ def _places(axis: str, ensemble: Ensemble) -> list[str]:
     return [str(i) for i in range(count)] if axis else [""]
 
 
+def _check_kind(prediction: Prediction, ensemble: Ensemble) -> None:
+    """Raise Unsupported where a law of other networks would be applied."""
+    check_vectors(ensemble, prediction.kind)
+    if not (prediction.post or prediction.dependent):
+        check_entrywise(ensemble, prediction.kind)
+    elif ensemble.network.form.post and not prediction.post:
+        raise Unsupported(f"{prediction.kind} does not hold for block {ensemble.network.block!r}.")
+    elif not (ensemble.table.entrywise or prediction.dependent):
+        raise Unsupported(f"{prediction.kind} needs weights that are independent of each other.")
+
+
 def _part(
     prediction: Prediction, ensemble: Ensemble, order: float | None, layers: np.ndarray
 ) -> _Part:
@@ -245,12 +260,8 @@ def _part(
             f"{prediction.kind} needs weights that are independent from layer to layer. For "
             "correlated ones there are the limits of infinite width."
         )
-    if not (prediction.post or prediction.dependent):
-        check_entrywise(ensemble, prediction.kind)
-    elif ensemble.network.form.post and not prediction.post:
-        raise Unsupported(f"{prediction.kind} does not hold for block {ensemble.network.block!r}.")
-    elif not (ensemble.table.entrywise or prediction.dependent):
-        raise Unsupported(f"{prediction.kind} needs weights that are independent of each other.")
+    if not prediction.own_law:
+        _check_kind(prediction, ensemble)
     count = len(_places(prediction.axis, ensemble))
     if not count:
         raise Unsupported(f"{prediction.kind} is of pairs of inputs, and there is one input.")

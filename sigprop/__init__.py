@@ -34,6 +34,7 @@ _HOME = {
     "load": "result",
     "Point": "inputs",
     "Pair": "inputs",
+    "Batch": "inputs",
     "Equiangular": "inputs",
     "Given": "inputs",
     "He": "schemes",
@@ -43,6 +44,8 @@ _HOME = {
     "StableResNet": "schemes",
     "Fixup": "schemes",
     "SkipInit": "schemes",
+    "BatchNorm": "schemes",
+    "DeltaOrthogonal": "schemes",
     "ReZero": "schemes",
     "LayerScale": "schemes",
     "NFResNet": "schemes",
@@ -95,7 +98,7 @@ if TYPE_CHECKING:
         SiLU,
         Tanh,
     )
-    from sigprop.inputs import Equiangular, Given, Pair, Point
+    from sigprop.inputs import Batch, Equiangular, Given, Pair, Point
     from sigprop.laws import Gaussian, Orthogonal, Rademacher, Stable, StudentT, Uniform
     from sigprop.moment import estimate_moment
     from sigprop.processes import (
@@ -110,6 +113,8 @@ if TYPE_CHECKING:
     )
     from sigprop.result import load
     from sigprop.schemes import (
+        BatchNorm,
+        DeltaOrthogonal,
         Fixup,
         Fractional,
         GivenScheme,

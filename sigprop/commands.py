@@ -101,6 +101,40 @@ def simulate(
             "half the width; plain: the width)",
         ),
     ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image",
+            metavar="N[,N]",
+            help="Pixels of an image, a side or rows,columns: a convolutional network, whose "
+            "widths count channels. (default: none)",
+        ),
+    ] = None,
+    kernel: Annotated[
+        str | None,
+        typer.Option(
+            "--kernel",
+            metavar="K[,K,...]",
+            help="Side of its kernels, odd: one, or one for each matrix of a branch. (default: 3)",
+        ),
+    ] = None,
+    padding: Annotated[
+        str | None,
+        typer.Option(
+            "--padding",
+            metavar="zero|circular",
+            help="What lies beyond the border of an image. (default: zero)",
+        ),
+    ] = None,
+    stride: Annotated[
+        str | None,
+        typer.Option(
+            "--stride",
+            metavar="S[,S,...]",
+            help="Blocks plain and projection: stride of every layer, or one for each. (default: "
+            "1)",
+        ),
+    ] = None,
     activation: Annotated[
         str | None,
         typer.Option(
@@ -138,7 +172,7 @@ def simulate(
         str | None,
         typer.Option(
             "--inputs",
-            metavar="point|pair|equiangular|FILE.npy",
+            metavar="point|pair|equiangular|batch|FILE.npy",
             help="What enters layer 0; a file holds one row for each input. (default: pair)",
         ),
     ] = None,
@@ -151,7 +185,9 @@ def simulate(
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option("--count", help="Inputs equiangular: their number. (default: 10)"),
+        typer.Option(
+            "--count", help="Inputs equiangular and batch: their number. (default: 10; 100)"
+        ),
     ] = None,
     replicas: Annotated[
         int | None,
@@ -282,6 +318,10 @@ def simulate(
         "inner_layers": inner_layers,
         "inner_width": options.inner_width(inner_width),
         "input_width": input_width,
+        "image": image,
+        "kernel": kernel,
+        "padding": padding,
+        "stride": stride,
         "scheme": scheme,
         "activation": activation,
         "law": law,
@@ -393,11 +433,25 @@ def sweep(
         str | None,
         typer.Option("--input-width", metavar="VALUES", help="Size of the network's input."),
     ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", metavar="VALUES", help="Side of an image: convolutions."),
+    ] = None,
+    kernel: Annotated[
+        str | None, typer.Option("--kernel", metavar="VALUES", help="Side of kernels. (default: 3)")
+    ] = None,
+    padding: Annotated[
+        str | None,
+        typer.Option("--padding", metavar="zero|circular", help="Borders. (default: zero)"),
+    ] = None,
+    stride: Annotated[
+        str | None, typer.Option("--stride", metavar="VALUES", help="Of every layer. (default: 1)")
+    ] = None,
     inputs: Annotated[
         str | None,
         typer.Option(
             "--inputs",
-            metavar="point|pair|equiangular|FILE.npy",
+            metavar="point|pair|equiangular|batch|FILE.npy",
             help="What enters layer 0. (default: pair)",
         ),
     ] = None,
@@ -407,7 +461,7 @@ def sweep(
     ] = None,
     count: Annotated[
         str | None,
-        typer.Option("--count", metavar="N", help="Number of equiangular inputs."),
+        typer.Option("--count", metavar="N", help="Number of equiangular or batch inputs."),
     ] = None,
     replicas: Annotated[
         int | None,

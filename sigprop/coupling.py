@@ -265,6 +265,12 @@ def _check_depths(depths: Sequence[int], fine_depth: int) -> list[int]:
 
 def _check_weights(ensemble: Ensemble) -> None:
     network, table = ensemble.network, ensemble.table
+    if network.convolutional or table.batch_norm:
+        what = "a convolutional network" if network.convolutional else "batch normalisation"
+        raise Unsupported(
+            f"networks of several depths are not coupled for {what}: their limit of large depth "
+            "is not known here. Leave it out."
+        )
     if not network.form.trunk:
         raise Unsupported(
             f"block {network.block!r} has no trunk, so its layers do not become a path as depth "

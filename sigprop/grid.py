@@ -26,11 +26,15 @@ COUNTS = (
     "inner_layers",
     "inner_width",
     "input_width",
+    "image",
+    "kernel",
+    "stride",
     "count",
 )  # options that are whole numbers
 LAW_OPTIONS = (
     *("scheme", "activation", "law", "process", "inner_process", "block", "depth", "width"),
-    *("widths", "inner_layers", "inner_width", "input_width", "inputs", "cosine", "count"),
+    *("widths", "inner_layers", "inner_width", "input_width", "image", "kernel", "padding"),
+    *("stride", "inputs", "cosine", "count"),
 )
 _TAKEN = ("layer", "t", "order", "quantile", "input", "pair", "replica", "kept_layer", "ensemble")
 _SYNTAX = "start:stop:count, ends included, or a list with commas"

@@ -1,4 +1,4 @@
-"""What enters a network: a point on the sphere, inputs at one angle, or given vectors.
+"""What enters a network: a point on the sphere, inputs at one angle, a batch, or given vectors.
 
 For rotation-invariant weights only the lengths and angles of the inputs matter, and for
 other weights a random orientation, drawn anew for every network, makes a result a
@@ -17,7 +17,7 @@ import numpy as np
 from sigprop.errors import SpecError
 from sigprop.spec import Inputs, Network, check_count, check_number
 
-__all__ = ["Equiangular", "Given", "Pair", "Point"]
+__all__ = ["Batch", "Equiangular", "Given", "Pair", "Point"]
 
 
 @Inputs.family.register("point")
@@ -138,6 +138,41 @@ class Equiangular(Inputs):
                 f"{width}: they are made of as many orthogonal directions. Use a smaller count "
                 "or a larger width."
             )
+
+
+@Inputs.family.register("batch")
+@dataclass(frozen=True, kw_only=True)
+class Batch(Inputs):
+    """Many inputs of independent standard normal entries, drawn once for all networks.
+
+    A batch is what batch normalisation takes its means over. It is part of the law: the
+    ``draw`` fixes it, whatever the seed of the run.
+
+    Parameters
+    ----------
+    count : int
+        K, at least 1 (default 100).
+    draw : int
+        Which batch, 0 .. 2^64 - 1 (default 0).
+    """
+
+    count: int = 100
+    draw: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "count", check_count("count", self.count))
+        draw = check_count("draw", self.draw, least=0, why="It names the batch.")
+        if draw >= 2**64:
+            raise SpecError(f"draw must be below 2**64, got {draw}: it is a 64-bit word.")
+        object.__setattr__(self, "draw", draw)
+
+    def frame(self) -> None:
+        return None
+
+    def array(self, width: int) -> np.ndarray:
+        words = np.array([self.draw, 0], np.uint64)
+        generator = np.random.Generator(np.random.Philox(key=words))
+        return generator.standard_normal((self.count, width))
 
 
 @Inputs.family.register("given")

@@ -101,12 +101,15 @@ def coordinates(request: Request) -> dict[str, Any]:
 def attributes(request: Request, schema: str, replicas: int) -> dict[str, Any]:
     """All that is needed to run it again."""
     network = request.ensemble.network
+    width = f"width {network.width}"
+    if network.convolutional:
+        width = f"{network.width} channels of {network.shape_of_image} pixels"
     return {
         "schema": schema,
         "schema_version": results.VERSION,
         "title": (
             f"{request.ensemble.scheme.kind} {network.block} {network.phi.kind}, "
-            f"depth {network.depth}, width {network.width}, {replicas} replicas"
+            f"depth {network.depth}, {width}, {replicas} replicas"
         ),
         **request.attrs(),
         "replicas": replicas,

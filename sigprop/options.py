@@ -161,8 +161,8 @@ def ensemble(asked: Mapping[str, Any], members: Mapping[str, Any], own: Sequence
     ----------
     asked : mapping
         depth, width, widths, block, inner_layers, inner_width, scheme, activation, law,
-        inputs and cosine, and possibly input_width, process, inner_process and count; None
-        where the option was not given.
+        inputs and cosine, and possibly input_width, image, kernel, padding, stride, process,
+        inner_process and count; None where the option was not given.
     members : mapping
         Options of the scheme, the activation, the law and the processes, see `extra`. Those
         of the inner process have ``inner_`` before their name.
@@ -212,6 +212,7 @@ def ensemble(asked: Mapping[str, Any], members: Mapping[str, Any], own: Sequence
         for name in ("width", "widths", "inner_layers", "inner_width", "input_width", "block")
         if asked.get(name) is not None
     }
+    shape |= _of_images(asked)
     wide = asked["widths"] and scheme.default_block not in ("plain", "projection")
     shape.setdefault("block", "plain" if wide else scheme.default_block)
     network = Network(
@@ -221,6 +222,19 @@ def ensemble(asked: Mapping[str, Any], members: Mapping[str, Any], own: Sequence
     )
     inputs = _inputs(asked["inputs"], asked["cosine"], asked.get("count"))
     return Ensemble(network, scheme, inputs)
+
+
+def _of_images(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of convolutions, read where it is text: one number, or several."""
+    found: dict[str, Any] = {}
+    for name in ("image", "kernel", "stride"):
+        value = asked.get(name)
+        if isinstance(value, str):
+            several = counts(f"--{name}", value.replace("x", ",")) or ()
+            value = several[0] if len(several) == 1 else tuple(several)
+        found |= {} if value is None else {name: value}
+    padding = asked.get("padding")
+    return found if padding is None else {**found, "padding": padding}
 
 
 def _depth(asked: Mapping[str, Any]) -> int:
@@ -303,27 +317,29 @@ def _make(kind: type[Member], values: Mapping[str, Any], role: str = "") -> Any:
 
 
 def _inputs(name: str | None, cosine: float | None, count: int | None) -> Inputs:
-    from sigprop.inputs import Equiangular, Given, Pair, Point
+    from sigprop.inputs import Batch, Equiangular, Given, Pair, Point
 
     given = {"cosine": cosine, "count": count}
     asked: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if name == "equiangular":
         return Equiangular(**asked)
-    if count is not None:
+    if name == "batch" and cosine is None:
+        return Batch(**asked)
+    if count is not None and name != "batch":
         raise SpecError(
-            "--count is the number of equiangular inputs: leave it out, or use --inputs "
-            "equiangular."
+            "--count is the number of equiangular inputs, or of a batch: leave it out, or use "
+            "--inputs equiangular or batch."
         )
     if name in (None, "pair"):
         return Pair(**asked)
     if name.endswith(".npy"):
         chosen: Inputs = Given(_array("--inputs", Path(name)))
-    elif name == "point":
+    elif name in ("point", "batch"):
         chosen = Point()
     else:
         raise UnknownName(
-            f"{name!r} is no input.{did_you_mean(name, ['point', 'pair', 'equiangular'])} "
-            "Known: point, pair, equiangular, or a file FILE.npy with one row for each input."
+            f"{name!r} is no input.{did_you_mean(name, ['point', 'pair', 'equiangular', 'batch'])} "
+            "Known: point, pair, equiangular, batch, or a file FILE.npy with one row an input."
         )
     if cosine is not None:
         raise SpecError(

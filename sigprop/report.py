@@ -84,6 +84,23 @@ def along_depth(scheme: dict[str, Any]) -> list[str]:
 
 
 def _size(network: dict[str, Any]) -> str:
+    return _shape(network) + image(network)
+
+
+def image(network: dict[str, Any]) -> str:
+    """``, images 8x8, kernel 3, zero borders``; nothing for a fully connected network."""
+    if "image" not in network:
+        return ""
+    said = f", images {'x'.join(map(str, network['image']))}"
+    for name, value in (("kernel", network["kernel"]), ("stride", network["stride"])):
+        values = value if isinstance(value, list) else [value]
+        if name == "kernel" or max(values) > 1:
+            shown = values if len(values) <= 8 else [*values[:6], "...", values[-1]]
+            said += f", {name} {'-'.join(map(str, shown))}"
+    return f"{said}, {network['padding']} borders"
+
+
+def _shape(network: dict[str, Any]) -> str:
     if network["widths"] is not None:
         widths = network["widths"]
         shown = widths if len(widths) <= 8 else [*widths[:4], "...", *widths[-2:]]
@@ -118,6 +135,8 @@ def entering(inputs: dict[str, Any]) -> str:
         return "one input"
     if inputs["kind"] == "equiangular":
         return f"{inputs['count']} inputs at cosine {inputs['cosine']:g}"
+    if inputs["kind"] == "batch":
+        return f"a batch of {inputs['count']} inputs"
     vectors = next((value for value in inputs.values() if isinstance(value, list)), [])
     return f"{len(vectors)} given input{'s' * (len(vectors) != 1)}"
 

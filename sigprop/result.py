@@ -63,13 +63,14 @@ def default_name(
 
     ``fixup-res3-relu-d100-L1000-s0-1f0c9a3e.nc``: scheme, block, activation, width, depth,
     seed, and the first 8 digits of the digest of the ensemble; ``-tilt1.9`` or ``-N1000`` where
-    networks are weighted.
+    networks are weighted. Images add their size, as in ``d64-8x8``.
     """
     network = ensemble.network
     weighted = f"-tilt{tilt:g}" if tilt is not None else ""
     weighted += f"-N{population}" if population is not None else ""
+    image = f"-{network.shape_of_image}" if network.convolutional else ""
     return (
-        f"{ensemble.scheme.kind}-{network.block}-{network.phi.kind}-d{network.width}"
+        f"{ensemble.scheme.kind}-{network.block}-{network.phi.kind}-d{network.width}{image}"
         f"-L{network.depth}-s{seed}-{ensemble.digest[:8]}{weighted}.nc"
     )
 

@@ -85,6 +85,7 @@ def _headline(result: xr.Dataset, axes: Sequence[str]) -> str:
         ("process", [", ".join(report.along_depth(scheme)) for scheme in schemes]),
         ("process", [f"process {s['process']['kind']}" if "process" in s else "" for s in schemes]),
         ("width", [f"width {network['width']}" for network in networks]),
+        ("image", [report.image(network).removeprefix(", ") for network in networks]),
         ("depth", [f"depth {network['depth']}" for network in networks]),
         ("inputs", [report.entering(law["inputs"]) for law in laws]),
     ):

@@ -23,6 +23,10 @@ blocks whose activation acts after the sum (types B and C of the literature) rea
 is an activation already: a first matrix, the stem, makes it of the network's input,
 ``h_0 = phi(W_0 x)``. Everywhere else the input is h_0.
 
+With an image size a network is convolutional: a state has ``width`` channels at every pixel,
+and a matrix becomes a kernel of as many taps. It is then still one large matrix, whose
+entries repeat, so all that is said of a layer above holds.
+
 The law of a weight says how one entry is distributed, a `Process` how the entries that sit
 at one place of one matrix depend on each other from layer to layer.
 """
@@ -42,7 +46,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sigprop.errors import SpecError, Unsupported
-from sigprop.registry import Registry
+from sigprop.image import PADDINGS, Size, strided
+from sigprop.registry import Registry, did_you_mean
 
 __all__ = [
     "Activation",
@@ -436,6 +441,7 @@ for _block in (
 ):
     blocks.register(_block.kind)(_block)
 
+_OF_IMAGES = ("kernel", "padding", "stride")
 _DEFAULT_INNER_LAYERS = {"inner": 3, "preact": 2, "identity": 2, "projection": 2}
 
 
@@ -470,6 +476,20 @@ class Network:
         ``widths``.
     activation : Activation or str
         An activation or the name of one with default parameters.
+    image : int or (int, int), optional
+        Pixels of an image at layer 0, one side of a square or (rows, columns). Then widths
+        count channels, and a state is the vector of all channels of all pixels, channel by
+        channel.
+    kernel : int or sequence of ints
+        Side of the kernels, odd: one number, or one for each matrix of a branch. A stem has
+        the largest of them, a skip matrix 1. Matrices whose entries depend on each other,
+        orthogonal ones and pairs, stand at the centre of the kernel and all other taps are 0
+        (delta kernels): each acts on every pixel by itself.
+    padding : str
+        What lies beyond the border of an image: ``zero`` or ``circular``, its other side.
+    stride : int or sequence of depth ints
+        Of the first matrix of each layer, and of its skip matrix: all but every stride-th row
+        and column of pixels is dropped. A skip connection that is the identity allows 1 only.
 
     Raises
     ------
@@ -485,6 +505,10 @@ class Network:
     inner_width: int | tuple[Any, ...] | None = None
     activation: Activation | str = "relu"
     input_width: int | None = None
+    image: int | Size | None = None
+    kernel: int | tuple[int, ...] = 3
+    padding: str = "zero"
+    stride: int | tuple[int, ...] = 1
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -528,6 +552,58 @@ class Network:
             why = "It is the size of the network's input."
             put(self, "input_width", check_count("input_width", given, addressed=True, why=why))
         self._check_inner(block)
+        self._check_image(block)
+
+    def _check_image(self, block: Block) -> None:
+        put = object.__setattr__
+        if self.image is None:
+            defaults = {f.name: f.default for f in dataclasses.fields(self)}
+            for name in _OF_IMAGES:
+                if getattr(self, name) != defaults[name]:
+                    raise SpecError(
+                        f"{name} = {getattr(self, name)!r} was given without an image, but it is "
+                        "said of convolutions, and a fully connected layer has no pixels. Give "
+                        "the size of the image too: image = 8."
+                    )
+            return
+        sides = self.image if isinstance(self.image, Sequence) else (self.image, self.image)
+        if isinstance(sides, str) or len(sides) != 2:
+            raise SpecError(
+                f"image must be the side of a square or (rows, columns), got {self.image!r}. "
+                "Write image = 8, or image = (6, 8)."
+            )
+        put(self, "image", tuple(check_count("each side of image", side) for side in sides))
+        many = "matrices in a branch"
+        put(self, "kernel", self._numbers("kernel", self.kernel, self.branch_matrices, many))
+        for kernel in self.kernel if isinstance(self.kernel, tuple) else (self.kernel,):
+            if kernel % 2 == 0:
+                raise SpecError(
+                    f"kernel must be odd, got {kernel}: an even one has no pixel at its centre, "
+                    f"and images would move. Use {kernel - 1} or {kernel + 1}."
+                )
+        if self.padding not in PADDINGS:
+            raise SpecError(
+                f"padding must be one of {', '.join(PADDINGS)}, got {self.padding!r}: it is what a "
+                f"kernel reads beyond the border.{did_you_mean(str(self.padding), PADDINGS)}"
+            )
+        put(self, "stride", self._numbers("stride", self.stride, self.depth, "layers"))
+        if block.trunk and not block.projected and max(self.strides) > 1:
+            raise SpecError(
+                f"stride {max(self.strides)} makes the image smaller, but the skip connection of "
+                f"block {self.block!r} is the identity and needs one size throughout. Use "
+                "stride 1, or block 'projection' or 'plain'."
+            )
+
+    def _numbers(self, name: str, value: Any, count: int, what: str) -> int | tuple[int, ...]:
+        """One number, or one for each of ``count``."""
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            return check_count(name, value)
+        if len(value) != count:
+            raise SpecError(
+                f"{name} names {len(value)} {what}, but there are {count}. Give one number, or "
+                f"{count} of them."
+            )
+        return tuple(check_count(f"each {name}", entry) for entry in value)
 
     def _widen_input(self, block: Block) -> None:
         """Say the ``input_width`` of a network without a stem by its ``widths``."""
@@ -613,9 +689,14 @@ class Network:
         return self.branch_matrices + self.form.projected
 
     @property
-    def input_size(self) -> int:
-        """Dimension of the network's input: that of h_0 where there is no stem."""
+    def input_channels(self) -> int:
+        """Width of the network's input, in channels of an image: of h_0 where there is no stem."""
         return int(self.state_widths[0]) if self.input_width is None else self.input_width
+
+    @property
+    def input_size(self) -> int:
+        """Numbers in one input of the network, over channels and pixels."""
+        return self.input_channels * math.prod(self.images[0])
 
     @cached_property
     def state_widths(self) -> np.ndarray:
@@ -626,7 +707,10 @@ class Network:
 
     @cached_property
     def fans(self) -> tuple[np.ndarray, np.ndarray]:
-        """(fan_in, fan_out), int64, each of shape (depth, matrices); a skip matrix is last."""
+        """(columns, rows) of every matrix, int64, each of shape (depth, matrices).
+
+        A skip matrix is last. Of a kernel these count channels; see `connections`.
+        """
         m = self.branch_matrices
         first, last = self.state_widths[:-1, None], self.state_widths[1:, None]
         hidden = np.empty((self.depth, m - 1), np.int64)
@@ -639,15 +723,82 @@ class Network:
             return edges[:, :-1].copy(), edges[:, 1:].copy()
         return np.hstack([edges[:, :-1], first]), np.hstack([edges[:, 1:], last])
 
+    @property
+    def convolutional(self) -> bool:
+        """Whether states are images."""
+        return self.image is not None
+
+    @property
+    def kernels(self) -> tuple[int, ...]:
+        """Side of the kernel of each matrix; 1 of a skip matrix, and without an image."""
+        if not self.convolutional:
+            return (1,) * self.matrices
+        m = self.branch_matrices
+        branch = self.kernel if isinstance(self.kernel, tuple) else (self.kernel,) * m
+        return branch + (1,) * (self.matrices - m)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Stride of each layer."""
+        return self.stride if isinstance(self.stride, tuple) else (self.stride,) * self.depth
+
+    @cached_property
+    def images(self) -> tuple[Size, ...]:
+        """(rows, columns) of every state, depth + 1 of them; (1, 1) where there is no image."""
+        sizes: list[Size] = [(1, 1) if self.image is None else self.image]  # type: ignore[list-item]
+        for stride in self.strides:
+            sizes.append(strided(sizes[-1], stride))
+        return tuple(sizes)
+
+    @property
+    def shape_of_image(self) -> str:
+        """``8x6`` for 8 rows and 6 columns at layer 0."""
+        return "x".join(map(str, self.images[0]))
+
+    @cached_property
+    def state_sizes(self) -> np.ndarray:
+        """int64, shape (depth + 1,): the numbers in every state, over channels and pixels."""
+        pixels = np.array([rows * columns for rows, columns in self.images], np.int64)
+        return self.state_widths * pixels
+
+    @cached_property
+    def connections(self) -> tuple[np.ndarray, np.ndarray]:
+        """(fan_in, fan_out) with all taps counted, int64, each of shape (depth, matrices).
+
+        As many numbers a unit sums, and as many units read a number: the fans of the schemes.
+        """
+        area = np.array(self.kernels, np.int64) ** 2
+        return self.fans[0] * area, self.fans[1] * area
+
+    @property
+    def stem_connections(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same of the stem, each of shape (1,)."""
+        area = self.stem_convolution[1] ** 2
+        return area * np.array([self.input_channels]), area * self.state_widths[:1]
+
+    def convolution(self, layer: int, j: int) -> tuple[Size, int, int, str]:
+        """Of matrix j of a layer: size of what it reads, kernel, stride and padding."""
+        if j == 0 or j == self.branch_matrices:  # a skip matrix strides as the first one does
+            return self.images[layer], self.kernels[j], self.strides[layer], self.padding
+        return self.images[layer + 1], self.kernels[j], 1, self.padding
+
+    @property
+    def stem_convolution(self) -> tuple[Size, int, int, str]:
+        """The same of the stem, whose kernel is the largest of a branch."""
+        return self.images[0], max(self.kernels), 1, self.padding
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values of every field; ``input_width`` only where there is a stem.
+        """Plain JSON values of every field; those of stems and images only where there are any.
 
         So the digest of an ensemble, hence its stream of random numbers, is what it was
-        before there were stems.
+        before there were stems and images.
         """
         values = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
         if self.input_width is None:
             del values["input_width"]
+        if not self.convolutional:
+            for name in ("image", *_OF_IMAGES):
+                del values[name]
         return values
 
     @classmethod
@@ -722,6 +873,10 @@ class LayerTable:
         The law of an entry at unit scale.
     centred : bool
         Whether every row of every matrix is projected to sum zero.
+    batch_norm : bool
+        Whether every activation reads, in place of its argument, that argument with the mean
+        0 and the variance 1 over the inputs of the network (and the pixels), unit by unit
+        (channel by channel). Then every input has a top gradient of its own.
     processes : tuple of Process, one a matrix
         How the entries of a matrix depend on those of the same place in other layers. The
         empty tuple, the default, becomes independent layers.
@@ -743,6 +898,7 @@ class LayerTable:
     bias_scale: np.ndarray
     law: WeightLaw
     centred: bool = False
+    batch_norm: bool = False
     processes: tuple[Process, ...] = ()
     structure: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int8))
     stem: Stem | None = None
@@ -768,6 +924,11 @@ class LayerTable:
         """Whether any matrix is made of another that is smaller."""
         stem = self.stem is not None and self.stem.structure != Structure.ENTRIES
         return stem or bool(np.any(self.structure != Structure.ENTRIES))
+
+    @property
+    def delta(self) -> bool:
+        """Whether only the central tap of a kernel is not 0, where there are kernels."""
+        return not self.entrywise
 
     @property
     def entrywise(self) -> bool:
@@ -866,6 +1027,13 @@ class Scheme(Member):
         """Lower to the table of ``network``; subclasses end in `table`."""
         raise NotImplementedError
 
+    def fans(
+        self, network: Network, structure: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(fan_in, fan_out) of which a variance is a function; of delta kernels one tap counts."""
+        assert isinstance(self.law, WeightLaw)
+        return network.connections if self.law.independent and structure is None else network.fans
+
     def check_block(self, network: Network) -> None:
         """Raise Unsupported unless the scheme is defined for the block of ``network``."""
         if network.block not in self.blocks:
@@ -888,6 +1056,7 @@ class Scheme(Member):
         stem_structure: Structure = Structure.ENTRIES,
         paired: bool = False,
         gain: bool = False,
+        batch_norm: bool = False,
     ) -> LayerTable:
         """Build the table from per-matrix variances, given as an array or of (fan_in, fan_out).
 
@@ -897,7 +1066,8 @@ class Scheme(Member):
         """
         self.check_block(network)
         shape = (network.depth, network.matrices)
-        entries = variance(*network.fans) if callable(variance) else variance
+        fans = self.fans(network, structure)
+        entries = variance(*fans) if callable(variance) else variance
         column = (network.depth,)
         skip = np.array((self.skip if skip is None else skip) if network.form.trunk else 0.0, float)
         if skip.ndim and skip.shape != column:
@@ -910,9 +1080,11 @@ class Scheme(Member):
         if network.form.post:
             of_fans = variance if stem_variance is None else stem_variance
             assert callable(of_fans), f"scheme {self.kind!r} does not say what its stem is"
-            fans = np.array([network.input_size]), network.state_widths[:1]
+            ends = np.array([network.input_channels]), network.state_widths[:1]
+            if fans is not network.fans and stem_structure == Structure.ENTRIES:
+                ends = network.stem_connections
             stem = Stem(
-                scale=math.sqrt(np.asarray(of_fans(*fans), float).item()),
+                scale=math.sqrt(np.asarray(of_fans(*ends), float).item()),
                 bias_scale=math.sqrt(self.bias_variance),
                 structure=stem_structure,
             )
@@ -924,6 +1096,7 @@ class Scheme(Member):
             bias_scale=np.full(shape, math.sqrt(self.bias_variance)),
             law=self.law,
             centred=centred,
+            batch_norm=batch_norm,
             processes=self.processes(network),
             structure=np.zeros((0, 0), np.int8) if structure is None else structure,
             stem=stem,
@@ -986,10 +1159,20 @@ class Ensemble:
         memory.check_network(self.network)
         self.inputs.check(self.network)
         _check_processes(self.network, self.table)  # a table that does not fit is refused early
+        _check_batch(self)
 
     @cached_property
     def table(self) -> LayerTable:
         return self.scheme.layers(self.network)
+
+    def convolution(self, layer: int | None, j: int = 0) -> tuple[Size, int, int, str]:
+        """Of matrix j of a layer: size of the image it reads, kernel, stride and padding.
+
+        None is the stem. A delta kernel counts as one of a single tap.
+        """
+        network = self.network
+        place = network.stem_convolution if layer is None else network.convolution(layer, j)
+        return (place[0], 1, *place[2:]) if self.table.delta else place
 
     def to_dict(self) -> dict[str, Any]:
         """The whole law as plain JSON values; `from_dict` reads it back."""
@@ -1029,6 +1212,12 @@ def _check_processes(network: Network, table: LayerTable) -> None:
         )
     if not table.correlated:
         return
+    if network.convolutional:
+        raise Unsupported(
+            "a process along depth was asked for in a convolutional network, and neither a "
+            "sampler nor a theory of that is here. Leave out the image, or use process "
+            "'independent'."
+        )
     kinds = {process.kind for process in table.processes if not process.independent}
     if network.form.post:
         raise Unsupported(
@@ -1054,6 +1243,18 @@ def _check_processes(network: Network, table: LayerTable) -> None:
                 "inner_width for all layers, or process 'independent' for that matrix."
             )
         process.check(network.depth)
+
+
+def _check_batch(ensemble: Ensemble) -> None:
+    """Raise unless there is something to normalise over."""
+    if not ensemble.table.batch_norm:
+        return
+    count = ensemble.inputs.count * int(math.prod(ensemble.network.images[-1]))
+    if count < 2:
+        raise Unsupported(
+            f"scheme {ensemble.scheme.kind!r} normalises over a batch, but there is {count} input "
+            "of one pixel, whose deviation from itself is 0. Use inputs 'batch', which are many."
+        )
 
 
 _NESTED: dict[str, type[Member]] = {

@@ -19,3 +19,5 @@ from analysis.predicted import fourth_powers  # noqa: F401  isort: skip
 from analysis.predicted import silent_layers  # noqa: F401  isort: skip
 from analysis.predicted import log_normal_limit  # noqa: F401  isort: skip
 from analysis.predicted import infinite_width  # noqa: F401  isort: skip
+from analysis.predicted import images  # noqa: F401  isort: skip
+from analysis.predicted import batch_norm  # noqa: F401  isort: skip

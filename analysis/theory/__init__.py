@@ -18,12 +18,15 @@ phase_diagram    the same over a grid of variances
 outer_activation branches that end in their activation: drift, volatility, moments
 stable_resnet    branches that differ by layer: their product at any depth
 long_memory      weights of long memory: critical exponent and size of the driver
+convolution      mean squares of images, pixel by pixel: exact with any border and stride
+batch_norm       mean squares of state and gradient under batch normalisation, for large batches
 ================ =========================================================================
 
 The first three and log_normal hold at every width, for a positively homogeneous activation, since
 for others no power of the norm has a closed recursion. The others are limits, and say of what.
 """
 
+from analysis.theory.batch_norm import BatchNormalised, batch_normalised
 from analysis.theory.bounds import (
     Bound,
     critical_bound,
@@ -32,6 +35,11 @@ from analysis.theory.bounds import (
     scaling_bound,
 )
 from analysis.theory.contraction import log_linear_alignment
+from analysis.theory.convolution import (
+    image_log_gradient_mean_square,
+    image_log_mean_square,
+    pixel_log_mean_square,
+)
 from analysis.theory.correlation import correlation_limit, correlation_map
 from analysis.theory.critical import (
     CriticalExponent,
@@ -121,11 +129,13 @@ from analysis.theory.wide_kernels import (
 )
 
 __all__ = [
+    "BatchNormalised",
     "Bound",
     "CriticalExponent",
     "FixedPoint",
     "MeanField",
     "Phase",
+    "batch_normalised",
     "commutation_rate",
     "contour_exponent",
     "correlation_limit",
@@ -147,6 +157,8 @@ __all__ = [
     "gradient_displacement_relative_variance",
     "gradient_moment_relative_variance",
     "gradient_relative_variance",
+    "image_log_gradient_mean_square",
+    "image_log_mean_square",
     "infinite_width_gradient",
     "infinite_width_gram",
     "kernel_ode",
@@ -187,6 +199,7 @@ __all__ = [
     "outer_activation_volatility",
     "phase",
     "phase_diagram",
+    "pixel_log_mean_square",
     "quasi_geometric_drift",
     "quasi_geometric_log_mean",
     "regime",

@@ -9,12 +9,13 @@ from __future__ import annotations
 from sigprop.errors import Unsupported
 from sigprop.spec import Ensemble
 
-__all__ = ["check_entrywise"]
+__all__ = ["check_entrywise", "check_vectors"]
 
 
 def check_entrywise(ensemble: Ensemble, name: str) -> None:
     """Raise Unsupported unless all weights are independent and no sum is activated."""
     network, table = ensemble.network, ensemble.table
+    check_vectors(ensemble, name)
     if network.form.post:
         raise Unsupported(
             f"{name} does not hold for block {network.block!r}: it activates the sum of trunk and "
@@ -27,4 +28,19 @@ def check_entrywise(ensemble: Ensemble, name: str) -> None:
         raise Unsupported(
             f"{name} needs weights that are independent of each other, but {what}{which!r} makes "
             "those of one matrix depend on each other. Use law 'gaussian', or simulate it."
+        )
+
+
+def check_vectors(ensemble: Ensemble, name: str) -> None:
+    """Raise Unsupported for images and for batch normalisation, which have laws of their own."""
+    if ensemble.network.convolutional:
+        raise Unsupported(
+            f"{name} counts the units of a layer as independent, and the pixels of a "
+            "convolutional network share their weights. Use image_log_mean_square and "
+            "image_log_gradient_mean_square, or simulate it."
+        )
+    if ensemble.table.batch_norm:
+        raise Unsupported(
+            f"{name} does not hold with batch normalisation, which ties the inputs of a network "
+            "together. Use batch_normalised, or simulate it."
         )

@@ -7,19 +7,21 @@ chain       O(1)                   one input, Gaussian weights, activations piec
                                    linear with one kink at 0, branches off the trunk
 conditional O(K width)             K inputs, Gaussian weights, any activation
 dense       O(width^2)             any weight law: the definition, fast
+batch       O(width^2), all inputs convolutions, batch normalisation
 jacobian    O(width^3)             singular values of the Jacobian, and all the rest
 reference   O(width^2), NumPy      the definition, written to be read
 tilted      O(1) or O(width)       moments of the norm by weighted networks (--tilt)
 population  O(width) or dense      one moment by splitting, any law (--population)
 =========== ====================== ==================================================
 
-``auto`` takes the first of chain, conditional, dense, jacobian that gives everything asked
-for.
+``auto`` takes the first of chain, conditional, dense, batch, jacobian that gives everything
+asked for.
 """
 
 from __future__ import annotations
 
 from sigprop.backends.base import Sampler, applicable
+from sigprop.backends.batch import Batch
 from sigprop.backends.jacobian import Jacobian
 from sigprop.backends.numba_cpu import Chain, Conditional, Dense
 from sigprop.backends.population import Population
@@ -33,10 +35,10 @@ __all__ = ["Sampler", "applicable", "choose", "choose_weighted", "samplers"]
 
 samplers: Registry[type[Sampler]] = Registry("sampler")
 
-_PREFERENCE = ("chain", "conditional", "dense", "jacobian")
+_PREFERENCE = ("chain", "conditional", "dense", "batch", "jacobian")
 
 
-for _sampler in (Chain, Conditional, Dense, Jacobian, Reference, Tilted, Population):
+for _sampler in (Chain, Conditional, Dense, Batch, Jacobian, Reference, Tilted, Population):
     samplers.register(_sampler.name)(_sampler)
 
 

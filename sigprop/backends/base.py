@@ -136,7 +136,10 @@ def applicable(ensemble: Ensemble, *, on_request: bool = False) -> frozenset[str
         if trunk:
             fields.add("log_gradient_displacement")
         if on_request:
-            fields |= {"log_singular", "log_first_step"}
+            fields.add("log_singular")
+            # Of a kernel all pixels share a weight; under batch normalisation all inputs do.
+            if not (ensemble.network.convolutional or ensemble.table.batch_norm):
+                fields.add("log_first_step")
     if on_request and form.trunk:
         fields |= {"branch_energy", "skip_energy"}
     if ensemble.inputs.count > 1:

@@ -21,7 +21,7 @@ import numpy as np
 from sigprop.kernels import philox
 from sigprop.spec import Ensemble, Process
 
-__all__ = ["sample", "weight_bytes"]
+__all__ = ["one_blas_thread", "sample", "weight_bytes"]
 
 _PATH_NUMBERS = 2**20  # normals turned into paths at a time
 _TAPE_BYTES = 2**28  # derivatives kept for the way back, a worker
@@ -50,7 +50,7 @@ def sample(
     """
     walk = _Walk(ensembles, fields, layers)
     at_once = max(1, min(count, _WEIGHT_NUMBERS * 8 // max(weight_bytes(ensembles[0]), 1)))
-    with _one_blas_thread():
+    with one_blas_thread():
         for start in range(0, count, at_once):
             walk.replicas(key, first + start, min(at_once, count - start))
             walk.record(start, count)
@@ -471,7 +471,7 @@ _limits: Any = None
 
 
 @contextmanager
-def _one_blas_thread() -> Iterator[None]:
+def one_blas_thread() -> Iterator[None]:
     """BLAS on one thread as long as any worker is in here: the parallelism is over replicas."""
     from threadpoolctl import threadpool_limits
 

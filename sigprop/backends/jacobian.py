@@ -24,7 +24,7 @@ import numpy as np
 from sigprop.activations.randomised_leaky_relu import RandomisedLeakyReLU
 from sigprop.backends import reference
 from sigprop.backends.base import Sampler, applicable
-from sigprop.backends.correlated import _one_blas_thread as one_blas_thread
+from sigprop.backends.correlated import one_blas_thread
 from sigprop.backends.graded import Graded, product_logs
 from sigprop.kernels import philox
 from sigprop.spec import Ensemble
@@ -279,6 +279,9 @@ class Jacobian(Sampler):
         absent = sorted(fields - applicable(ensemble, on_request=True))
         if absent:
             return f"this ensemble has no {', '.join(absent)}. Leave it out."
+        if ensemble.network.convolutional or ensemble.table.batch_norm:
+            what = "images" if ensemble.network.convolutional else "batch normalisation"
+            return f"it draws matrices without {what}. Use --sampler reference."
         if ensemble.network.form.post or ensemble.table.structured:
             return (
                 f"it draws matrices of independent or orthogonal weights between states that are "

@@ -16,7 +16,7 @@ import numpy as np
 
 from sigprop.activations.randomised_leaky_relu import RandomisedLeakyReLU
 from sigprop.backends.correlated import _compare, _norm
-from sigprop.backends.correlated import _one_blas_thread as one_blas_thread
+from sigprop.backends.correlated import one_blas_thread as one_blas_thread
 from sigprop.kernels import philox
 from sigprop.spec import Ensemble, LayerTable, Structure
 

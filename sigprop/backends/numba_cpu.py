@@ -135,6 +135,21 @@ class _Outputs:
         return trace
 
 
+def _vectors_only(ensemble: Ensemble) -> str | None:
+    """Why the samplers of this module cannot do it: an image, or inputs that are not alone."""
+    if ensemble.network.convolutional:
+        return (
+            f"its network is convolutional, with an image of {ensemble.network.shape_of_image} "
+            "pixels, and this sampler draws one row of weights for one unit. Use --sampler batch."
+        )
+    if ensemble.table.batch_norm:
+        return (
+            "batch normalisation ties the inputs of a network together, and this sampler passes "
+            "each by itself. Use --sampler batch."
+        )
+    return None
+
+
 def _not_applicable(ensemble: Ensemble, fields: frozenset[str]) -> str | None:
     if "log_singular" in fields:
         return (
@@ -248,6 +263,9 @@ class Chain(Sampler):
     def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
         network, table = ensemble.network, ensemble.table
         phi = network.phi
+        refused = _vectors_only(ensemble)
+        if refused is not None:
+            return refused
         elsewhere = "Use --sampler conditional."
         lacking = _kernels_lack(ensemble)
         if lacking is not None:
@@ -370,6 +388,9 @@ class Conditional(Sampler):
     about = "O(K width) draws a layer: Gaussian weights, any block and activation, K inputs"
 
     def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
+        refused = _vectors_only(ensemble)
+        if refused is not None:
+            return refused
         law = ensemble.table.law
         lacking = _kernels_lack(ensemble)
         if lacking is not None:
@@ -448,6 +469,9 @@ class Dense(Sampler):
     about = "O(width^2) draws a layer: any weight law, block and activation, K inputs"
 
     def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
+        refused = _vectors_only(ensemble)
+        if refused is not None:
+            return refused
         phi = ensemble.network.phi
         fan_in, fan_out = ensemble.network.fans
         largest = int((fan_in * fan_out).max())

@@ -79,6 +79,8 @@ class Population(Sampler):
                 f"E|h|^{self.order:g} is infinite: weights of law {table.law.kind!r} have moments "
                 f"of order below {table.law.moment_limit:g} only. Ask for a lower order."
             )
+        if ensemble.network.convolutional or table.batch_norm:
+            return "its copies are single vectors, not images nor a batch. Leave out --population."
         if ensemble.network.form.post or table.structured:
             return (
                 f"its copies are of plain blocks and unstructured matrices, got block "

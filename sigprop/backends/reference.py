@@ -24,8 +24,24 @@ identity   :math:`h' = \varphi(c h + a F(s h))`, F as in inner
 projection :math:`h' = \varphi(c (S h + b) + a F(s h))`
 ========== ======================================================================
 
+A convolution is no exception: it is a matrix from all channels of all pixels to all channels
+of all pixels, in which an entry of the kernel stands wherever an output pixel reads an input
+pixel through its tap. States are images channel by channel.
+
+With batch normalisation an activation reads, in place of u,
+
+.. math:: \hat u = (u - \bar u) / \sqrt{\overline{(u - \bar u)^2}}, \qquad
+   \partial\hat u:\; q \mapsto (q - \bar q - \hat u\, \overline{\hat u q}) / \mathrm{std}(u),
+
+bars being means over the inputs and pixels, unit by unit; a unit that is the same for all of
+them passes 0 on, and no gradient back. Where the sum is activated, trunk and branch are
+normalised before they are added, the products by the last matrix of a branch and by a skip
+matrix, and the sum is not.
+
 The read-out is linear, so the gradient :math:`p_L` at the last state is a vector of its own,
-the same for all inputs of a network; :math:`p_l = \partial\,(p_L \cdot h_L) / \partial h_l`.
+the same for all inputs of a network; :math:`p_l = \partial\,(p_L \cdot h_L) / \partial h_l`. With
+batch normalisation every input k has one of its own, and :math:`p_l^k` is the derivative of
+:math:`\sum_j p_L^j \cdot h_L^j` by :math:`h_l^k`.
 
 Where the activation is positively homogeneous and there is no bias, states are rescaled by
 powers of two, which is exact, so that no depth overflows. Gradients always are.
@@ -34,8 +50,8 @@ powers of two, which is exact, so that no depth overflows. Gradients always are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -45,19 +61,36 @@ import scipy
 from sigprop import looks_linear
 from sigprop.activations.randomised_leaky_relu import RandomisedLeakyReLU
 from sigprop.backends.base import Sampler, applicable
+from sigprop.image import Size, strided, taps
 from sigprop.processes.hermite import Hermite
 from sigprop.spec import Activation, Ensemble, Process, Structure
 
 __all__ = [
+    "GRADIENT_FIELDS",
     "Draws",
+    "Normalised",
     "Reference",
+    "Scaled",
+    "assembled",
     "backward",
     "draw",
     "forward",
     "jacobians",
     "measure",
+    "part_size",
+    "share",
     "simulate_one",
+    "trace_of",
 ]
+
+GRADIENT_FIELDS = frozenset({"log_gradient", "log_gradient_displacement", "alignment"})
+
+_PAIR_FIELDS = frozenset({
+    "cosine", "log_distance", "effective_rank",
+    "looks_linear_cosine", "log_looks_linear_distance", "looks_linear_effective_rank",
+})  # fmt: skip
+
+Scaled = tuple[np.ndarray, np.ndarray]  # (x, e) stands for x * 2**e, e one number a row
 
 _GROUP_BYTES = 64 * 2**20
 _LARGEST_NETWORK_BYTES = 4 * 2**30
@@ -79,7 +112,7 @@ class Draws:
     slopes : list (layer) of lists (activation) of ndarray, shape (R, 1, units)
         Negative slopes of the randomised leaky ReLU, one a unit and layer, the same for all
         inputs of a network; no arrays for other activations.
-    top : ndarray, shape (R, 1, last width)
+    top : ndarray, shape (R, 1, last size), or (R, K, last size) with batch normalisation
         Gradient at the last state.
     stem, stem_bias, stem_slopes : ndarray, optional
         Where the block has a stem: its matrix, bias and slopes, shaped as those of a layer.
@@ -126,11 +159,16 @@ def draw(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> Draws
             if table.centred:
                 w -= w.mean(axis=-1, keepdims=True)
             w = table.scale[layer, j] * w
-            layer_weights.append(_assembled(ensemble, layer, j, w, layer_weights))
+            layer_weights.append(assembled(ensemble, layer, j, w, layer_weights))
             b = np.zeros((len(generators), 1, rows))
             if table.bias_scale[layer, j] != 0:
                 b = np.stack([g.standard_normal((1, rows)) for g in generators])
-            layer_biases.append(table.bias_scale[layer, j] * b)
+            layer_biases.append(_on_images(ensemble, table.bias_scale[layer, j] * b, layer, j))
+        if network.convolutional:
+            layer_weights = [
+                _matrix_of_kernel(w, rows, *ensemble.convolution(layer, j))
+                for j, (w, (rows, _)) in enumerate(zip(layer_weights, matrices))
+            ]
         weights.append(layer_weights)
         biases.append(layer_biases)
 
@@ -141,31 +179,69 @@ def draw(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> Draws
             [np.stack([phi.slopes(g, (1, n)) for g in generators]) for n in units]
             for units in _activation_widths(ensemble)
         ]
-    last = int(network.state_widths[-1])
-    top = np.stack([g.standard_normal((1, last)) for g in generators])
+    last = int(network.state_sizes[-1])
+    tops = ensemble.inputs.count if table.batch_norm else 1
+    top = np.stack([g.standard_normal((tops, last)) for g in generators])
     return Draws(inputs, weights, biases, slopes, top, *stem)
+
+
+def _matrix_of_kernel(
+    kernel: np.ndarray, rows: int, size: Size, side: int, stride: int, padding: str
+) -> np.ndarray:
+    """The matrix of a convolution, shape (R, rows x output pixels, columns x input pixels).
+
+    Parameters
+    ----------
+    kernel : ndarray, shape (R, rows, columns x taps)
+    size, side, stride, padding
+        Of the input image and of the kernel, see `sigprop.image.taps`.
+    """
+    reads = taps(size, side, stride, padding)
+    outputs, inputs = len(reads), size[0] * size[1]
+    kernel = kernel.reshape(len(kernel), rows, -1, side * side)
+    matrix = np.zeros((len(kernel), rows, outputs, kernel.shape[2], inputs))
+    for output, tap in np.argwhere(reads >= 0):
+        matrix[:, :, output, :, reads[output, tap]] += kernel[:, :, :, tap]
+    return matrix.reshape(len(kernel), rows * outputs, -1)
+
+
+def _on_images(ensemble: Ensemble, bias: np.ndarray, layer: int | None, j: int = 0) -> np.ndarray:
+    """A bias, one number a channel, at all pixels of the image that a matrix makes."""
+    size, _, stride, _ = ensemble.convolution(layer, j)
+    return np.repeat(bias, math.prod(strided(size, stride)), axis=-1)
 
 
 def _random_part(
     ensemble: Ensemble, layer: int, j: int, generator: np.random.Generator
 ) -> np.ndarray:
     """X of a matrix, see `sigprop.spec.Structure`, at unit scale."""
+    if ensemble.table.structure[layer, j] == Structure.ROUTED:
+        fan_in, fan_out = ensemble.network.fans
+        return looks_linear.routed(fan_out[layer, j], fan_in[layer, j])
+    return ensemble.table.law.sample(generator, part_size(ensemble, layer, j))
+
+
+def part_size(ensemble: Ensemble, layer: int | None, j: int = 0) -> tuple[int, int]:
+    """Rows and columns, taps included, of the X of a matrix; of the stem for ``layer`` None."""
     network, table = ensemble.network, ensemble.table
-    fan_in, fan_out = network.fans
-    rows, columns = int(fan_out[layer, j]), int(fan_in[layer, j])
-    structure = table.structure[layer, j]
-    if structure == Structure.ROUTED:
-        return looks_linear.routed(rows, columns)
-    if structure == Structure.COMPLEMENT and not network.form.projected:
-        rows = columns = int(min(fan_in[layer].min(), fan_out[layer].min()))
+    if layer is None:
+        assert table.stem is not None
+        rows, columns = int(network.state_widths[0]), network.input_channels
+        structure = table.stem.structure
+    else:
+        fan_in, fan_out = network.fans
+        rows, columns = int(fan_out[layer, j]), int(fan_in[layer, j])
+        structure = Structure(table.structure[layer, j])
+        if structure == Structure.COMPLEMENT and not network.form.projected:
+            rows = columns = int(min(fan_in[layer].min(), fan_out[layer].min()))
     if structure != Structure.ENTRIES:
         rows //= 2
     if structure not in (Structure.ENTRIES, Structure.MIRRORED):
         columns //= 2
-    return table.law.sample(generator, (rows, columns))
+    return rows, columns * ensemble.convolution(layer, j)[1] ** 2
 
 
-def _assembled(
+def assembled(
     ensemble: Ensemble, layer: int, j: int, x: np.ndarray, earlier: list[np.ndarray]
 ) -> np.ndarray:
     """The matrix that is made of ``x``, s X of `Structure`, beside the layer's earlier ones."""
@@ -192,15 +268,20 @@ def _stem(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> tupl
         return ()
     width = int(network.state_widths[0])
     mirrored = stem.structure == Structure.MIRRORED
-    size = (width // 2 if mirrored else width, network.input_size)
+    size = part_size(ensemble, None)
     w = stem.scale * np.stack([table.law.sample(g, size) for g in generators])
     b = np.zeros((len(generators), 1, width))
     if stem.bias_scale != 0:
         b = stem.bias_scale * np.stack([g.standard_normal((1, width)) for g in generators])
     slopes = None
     if isinstance(network.phi, RandomisedLeakyReLU):
-        slopes = np.stack([network.phi.slopes(g, (1, width)) for g in generators])
-    return looks_linear.mirrored(w) if mirrored else w, b, slopes
+        units = int(network.state_sizes[0])
+        slopes = np.stack([network.phi.slopes(g, (1, units)) for g in generators])
+    w = looks_linear.mirrored(w) if mirrored else w
+    if network.convolutional:
+        place = ensemble.convolution(None)
+        w, b = _matrix_of_kernel(w, width, *place), _on_images(ensemble, b, None)
+    return w, b, slopes
 
 
 def _paths(
@@ -247,11 +328,12 @@ def _activation_widths(ensemble: Ensemble) -> list[list[int]]:
     """Number of units of every activation of every layer, in the order of the signal."""
     form = ensemble.network.form
     fan_in, fan_out = ensemble.network.fans
+    pixels = np.prod(ensemble.network.images, axis=1)[:, None]
     if not form.trunk:
-        return fan_out.tolist()
+        return (fan_out * pixels[1:]).tolist()
     if form.post:
-        return fan_out[:, : ensemble.network.branch_matrices].tolist()
-    return (fan_in if form.pre else fan_in[:, 1:]).tolist()
+        return (fan_out[:, : ensemble.network.branch_matrices] * pixels[1:]).tolist()
+    return ((fan_in if form.pre else fan_in[:, 1:]) * pixels[1:]).tolist()
 
 
 # -------------------------------------------------------------------- passing
@@ -279,6 +361,11 @@ class Signal:
         What every matrix multiplies; a skip matrix is last.
     branches, skips : list (layer) of ndarray
         What is added, ``F`` and the state or ``S h``, before their coefficients.
+    normalised : list (layer) of lists of `Normalised`
+        Of batch normalisation: what was normalised, in the order of the signal, the branch's
+        end before the skip connection.
+    stem_normalised : Normalised, optional
+        That of the stem.
     """
 
     states: list[np.ndarray]
@@ -291,6 +378,43 @@ class Signal:
     read: list[list[np.ndarray]]
     branches: list[np.ndarray]
     skips: list[np.ndarray]
+    normalised: list[list[Normalised]] = field(default_factory=list)
+    stem_normalised: Normalised | None = None
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """Numbers of mean 0 and variance 1 over the batch, shape (R, K, units x pixels).
+
+    ``deviation`` is what they were divided by, shape (R, 1, units, 1).
+    """
+
+    values: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def of(cls, u: np.ndarray, units: int) -> Normalised:
+        x = u.reshape(*u.shape[:2], units, -1)
+        x = x - _over_batch(x)
+        deviation = np.sqrt(_over_batch(x * x))
+        return cls(_divided(x, deviation).reshape(u.shape), deviation)
+
+    def back(self, q: np.ndarray) -> np.ndarray:
+        """The gradient before the normalisation, from that behind it."""
+        shape = (*q.shape[:2], self.deviation.shape[2], -1)
+        x, u = q.reshape(shape), self.values.reshape(shape)
+        x = x - _over_batch(x) - u * _over_batch(u * x)
+        return _divided(x, self.deviation).reshape(q.shape)
+
+
+def _over_batch(x: np.ndarray) -> np.ndarray:
+    """Mean over inputs and pixels of an array (R, K, units, pixels)."""
+    return x.mean(axis=(1, 3), keepdims=True)
+
+
+def _divided(x: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Their quotient, 0 where nothing deviates."""
+    return np.divide(x, deviation, where=deviation > 0, out=np.zeros_like(x))
 
 
 @dataclass(frozen=True)
@@ -320,7 +444,16 @@ def forward(ensemble: Ensemble, draws: Draws, *, differentiate: bool = True) -> 
     """Send the inputs through the networks, one input a row."""
     network, table = ensemble.network, ensemble.table
     phi, form = network.phi, network.form
-    rescaled = phi.homogeneous and not table.biased
+    rescaled = phi.homogeneous and not table.biased and not table.batch_norm
+    fan_in, fan_out = network.fans
+    noted: list[Normalised] = []
+
+    def normal(u: np.ndarray, units: int) -> np.ndarray:
+        """u, normalised over the batch if that is the law, which is then noted."""
+        if not table.batch_norm:
+            return u
+        noted.append(Normalised.of(u, int(units)))
+        return noted[-1].values
 
     h, exponent = draws.inputs, np.zeros(draws.inputs.shape[:2], np.int64)
     entered: list[_Passed] = []
@@ -329,11 +462,12 @@ def forward(ensemble: Ensemble, draws: Draws, *, differentiate: bool = True) -> 
         product = h @ draws.stem.swapaxes(1, 2)
         if table.law.discrete and table.stem is not None:
             product = _cancelled(product, h, table.stem.scale)
-        h = product + draws.stem_bias
+        h = normal(product + draws.stem_bias, network.state_widths[0])
         h = _activate(phi, h, slopes, entered, differentiate)
+    stem_normalised = noted[0] if noted else None
     states, exponents = [h], [exponent]
-    derivatives = []
-    activity = [_share([unit.argument > 0 for unit in entered], h.shape[:2])]
+    derivatives, normalised = [], []
+    activity = [share([unit.argument > 0 for unit in entered], h.shape[:2])]
     silent = [_silent(entered, h.shape[:2])]
     diversity = [_diversity([unit.argument > 0 for unit in entered], len(h))]
     read, branches, skips = [], [], []
@@ -341,9 +475,11 @@ def forward(ensemble: Ensemble, draws: Draws, *, differentiate: bool = True) -> 
     for layer in range(network.depth):
         passed: list[_Passed] = []
         layer_read: list[np.ndarray] = []
+        noted = []
         x = table.input_scale[layer] * h
         for j in range(network.branch_matrices):
             if form.pre or j > 0:
+                x = normal(x, fan_in[layer, j])
                 x = _activate(phi, x, draws.slopes[layer], passed, differentiate)
             layer_read.append(x)
             product = x @ draws.weights[layer][j].swapaxes(1, 2)
@@ -351,14 +487,17 @@ def forward(ensemble: Ensemble, draws: Draws, *, differentiate: bool = True) -> 
                 product = _cancelled(product, x, table.scale[layer, j])
             x = product + draws.biases[layer][j]
         if not form.trunk:
+            x = normal(x, fan_out[layer, -1])
             x = _activate(phi, x, draws.slopes[layer], passed, differentiate)
+        if form.post:
+            x = normal(x, fan_out[layer, -1])
         carried = h
         if form.projected:
             layer_read.append(h)
             carried = h @ draws.weights[layer][-1].swapaxes(1, 2)
             if table.law.discrete:
                 carried = _cancelled(carried, h, table.scale[layer, -1])
-            carried = carried + draws.biases[layer][-1]
+            carried = normal(carried + draws.biases[layer][-1], fan_out[layer, -1])
         read.append(layer_read)
         branches.append(x)
         skips.append(carried)
@@ -372,12 +511,24 @@ def forward(ensemble: Ensemble, draws: Draws, *, differentiate: bool = True) -> 
         states.append(h)
         exponents.append(exponent)
         derivatives.append([unit.derivative for unit in passed])
-        activity.append(_share([unit.argument > 0 for unit in passed], h.shape[:2]))
+        normalised.append(noted)
+        activity.append(share([unit.argument > 0 for unit in passed], h.shape[:2]))
         silent.append(_silent(passed, h.shape[:2]))
         diversity.append(_diversity([unit.argument > 0 for unit in passed], len(h)))
     stem = entered[0].derivative if entered else None
     return Signal(
-        states, exponents, derivatives, activity, silent, stem, diversity, read, branches, skips
+        states,
+        exponents,
+        derivatives,
+        activity,
+        silent,
+        stem,
+        diversity,
+        read,
+        branches,
+        skips,
+        normalised,
+        stem_normalised,
     )
 
 
@@ -396,37 +547,48 @@ def backward(
     draws: Draws,
     derivatives: list[list[np.ndarray]],
     arriving: list[list[np.ndarray]] | None = None,
+    normalised: Sequence[Sequence[Normalised]] = (),
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Send the top gradient back; ``p_l = gradients[l] * 2 ** exponents[l]``.
 
-    ``arriving`` is filled, the last layer first: the gradients at the outputs of the matrices of
-    a layer in order, a skip matrix last, then that at the sum, all in units of p_l.
+    ``derivatives`` and ``normalised`` are what `forward` left. ``arriving`` is filled, the last
+    layer first: the gradients at the outputs of the matrices of a layer in order, a skip matrix
+    last, then that at the sum, all in units of p_l.
     """
     network, table = ensemble.network, ensemble.table
     form = network.form
     count = draws.inputs.shape[1]
 
-    p = np.repeat(draws.top, count, axis=1)
+    together = table.batch_norm  # then a gradient is one vector over all inputs
+    p = draws.top if together else np.repeat(draws.top, count, axis=1)
     exponent = np.zeros(p.shape[:2], np.int64)
     gradients, exponents = [p], [exponent]
     for layer in reversed(range(network.depth)):
         slopes = list(derivatives[layer])
+        norms = list(normalised[layer]) if together else []
         if form.post:
             p = slopes.pop() * p
-        q = table.branch[layer] * p
+        q, carried = table.branch[layer] * p, p
+        if form.projected:
+            carried = norms.pop().back(p) if norms else p
+            carried = carried @ draws.weights[layer][-1]
+        if norms and form.post:
+            q = norms.pop().back(q)
         if not form.trunk:
             q = slopes.pop() * q
+            q = norms.pop().back(q) if norms else q
         outputs = [table.skip[layer] * p, p] if form.projected else [p]
         for j in reversed(range(network.branch_matrices)):
             outputs.insert(0, q)
             q = q @ draws.weights[layer][j]
             if form.pre or j > 0:
                 q = slopes.pop() * q
+                q = norms.pop().back(q) if norms else q
         q = table.input_scale[layer] * q
         if arriving is not None:
             arriving.append(outputs)
-        carried = p @ draws.weights[layer][-1] if form.projected else p
-        p, shift = _rescale(table.skip[layer] * carried + q if form.trunk else q)
+        p = table.skip[layer] * carried + q if form.trunk else q
+        p, shift = _rescale_together(p) if together else _rescale(p)
         exponent = exponent + shift
         gradients.append(p)
         exponents.append(exponent)
@@ -438,30 +600,38 @@ def jacobians(
     draws: Draws,
     derivatives: list[list[np.ndarray]],
     stem_derivative: np.ndarray | None = None,
+    normalised: Sequence[Sequence[Normalised]] = (),
+    stem_normalised: Normalised | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """dh_l / dx at the first input x, l = 0 .. depth, as ``j * 2 ** exponent``.
 
-    Shapes (R, width of h_l, input size) and (R,). The columns are pushed forward through the
-    linearised layers, just as gradients are pulled back.
+    Shapes (R, size of h_l, input size) and (R,). The columns are pushed forward through the
+    linearised layers, just as gradients are pulled back. With batch normalisation the means and
+    deviations of the batch are held fixed.
     """
     network, table = ensemble.network, ensemble.table
     form = network.form
     count, _, start = draws.inputs.shape
     j = np.broadcast_to(np.eye(start), (count, start, start)).copy()
     if draws.stem is not None and stem_derivative is not None:
-        j = stem_derivative[:, 0, :, None] * draws.stem
+        j = stem_derivative[:, 0, :, None] * _frozen(draws.stem, stem_normalised)
     exponent = np.zeros(count, np.int64)
     found, exponents = [j], [exponent]
     for layer in range(network.depth):
         slopes = [d[:, 0, :, None] for d in derivatives[layer]]
+        norms = list(normalised[layer]) if normalised else []
         x = table.input_scale[layer] * j
         for at, weight in enumerate(draws.weights[layer][: network.branch_matrices]):
             if form.pre or at > 0:
-                x = slopes.pop(0) * x
+                x = slopes.pop(0) * _frozen(x, norms.pop(0) if norms else None)
             x = weight @ x
         if not form.trunk:
-            x = slopes.pop(0) * x
-        carried = draws.weights[layer][-1] @ j if form.projected else j
+            x = slopes.pop(0) * _frozen(x, norms.pop(0) if norms else None)
+        if form.post:
+            x = _frozen(x, norms.pop(0) if norms else None)
+        carried = j
+        if form.projected:
+            carried = _frozen(draws.weights[layer][-1] @ j, norms.pop(0) if norms else None)
         j = table.branch[layer] * x + (table.skip[layer] * carried if form.trunk else 0.0)
         if form.post:
             j = slopes.pop(0) * j
@@ -472,6 +642,15 @@ def jacobians(
     return found, exponents
 
 
+def _frozen(x: np.ndarray, normalised: Normalised | None) -> np.ndarray:
+    """Columns of a Jacobian, shape (R, units x pixels, columns), over the fixed deviations."""
+    if normalised is None:
+        return x
+    networks, units = normalised.deviation.shape[0], normalised.deviation.shape[2]
+    by_unit = x.reshape(networks, units, -1)
+    return _divided(by_unit, normalised.deviation[:, 0]).reshape(x.shape)
+
+
 def _log_singular(
     ensemble: Ensemble, draws: Draws, signal: Signal, layers: list[int]
 ) -> Iterator[np.ndarray]:
@@ -480,7 +659,14 @@ def _log_singular(
     +inf stands where there is none. Values below 1e-16 of the largest are noise, and so are
     those that would be exact zeros: this is for small networks of little depth.
     """
-    found, exponents = jacobians(ensemble, draws, signal.derivatives, signal.stem_derivative)
+    found, exponents = jacobians(
+        ensemble,
+        draws,
+        signal.derivatives,
+        signal.stem_derivative,
+        signal.normalised if ensemble.table.batch_norm else (),
+        signal.stem_normalised,
+    )
     for layer in layers:
         with np.errstate(divide="ignore"):
             values = np.log(np.linalg.svd(found[layer], compute_uv=False))
@@ -493,6 +679,12 @@ def _rescale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(y, e) with x = y * 2**e exactly and the largest |y_i| of a row in [1/2, 1)."""
     exponent = np.frexp(np.abs(x).max(axis=-1))[1].astype(np.int64)
     return np.ldexp(x, -exponent[..., None]), exponent
+
+
+def _rescale_together(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same, all rows of a network sharing the exponent of its largest."""
+    exponent = np.frexp(np.abs(x).max(axis=(1, 2), keepdims=True))[1].astype(np.int64)
+    return np.ldexp(x, -exponent), np.broadcast_to(exponent[..., 0], x.shape[:2])
 
 
 def _silent(passed: list[_Passed], shape: tuple[int, ...]) -> np.ndarray:
@@ -510,7 +702,7 @@ def _diversity(active: list[np.ndarray], replicas: int) -> np.ndarray:
     return (4 * p * (1 - p)).mean(axis=-1)
 
 
-def _share(active: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+def share(active: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     """Fraction of True over all units; NaN where there is no unit."""
     units = sum(a.shape[-1] for a in active)
     if not units:
@@ -525,41 +717,84 @@ def measure(
     ensemble: Ensemble, draws: Draws, layers: np.ndarray, fields: frozenset[str]
 ) -> dict[str, np.ndarray]:
     """Pass the signal both ways and read off ``fields`` at ``layers``."""
-    gradient_fields = {"log_gradient", "log_gradient_displacement", "alignment", "log_first_step"}
-    differentiate = bool(fields & (gradient_fields | {"log_singular"}))
+    differentiate = bool(fields & (GRADIENT_FIELDS | {"log_singular", "log_first_step"}))
     signal = forward(ensemble, draws, differentiate=differentiate)
     recorded = [int(layer) for layer in layers]
-    h = [(signal.states[at], signal.exponents[at]) for at in recorded]
-    h_0 = (signal.states[0], signal.exponents[0])
+    states = list(zip(signal.states, signal.exponents))
+    gradients: list[Scaled] = []
+    if differentiate:
+        back = backward(ensemble, draws, signal.derivatives, normalised=signal.normalised)
+        gradients = list(zip(*back))
+    silent = np.cumsum(signal.silent, axis=0)
+    trace = trace_of(
+        ensemble,
+        layers,
+        fields,
+        {at: states[at] for at in recorded},
+        states[0],
+        {at: gradients[at] for at in recorded if gradients},
+        gradients[-1] if gradients else states[0],
+        {at: signal.activity[at] for at in recorded},
+        {at: silent[at] for at in recorded},
+    )
+    if {"branch_energy", "skip_energy"} & fields:
+        for name, energies in zip(
+            ("branch_energy", "skip_energy"), _energies(ensemble, signal, recorded), strict=True
+        ):
+            if name in fields:
+                trace[name] = np.stack(energies, axis=1)
+    if "diversity" in fields:
+        trace["diversity"] = np.stack([signal.diversity[at] for at in recorded], axis=1)
+    if "log_first_step" in fields:
+        steps = _first_steps(ensemble, draws, signal)
+        trace["log_first_step"] = np.stack([steps[at] for at in recorded], axis=1)
+    if "log_singular" in fields:
+        singular = list(_log_singular(ensemble, draws, signal, recorded))
+        trace["log_singular"] = np.stack(singular, axis=1)
+    return trace
 
+
+def trace_of(
+    ensemble: Ensemble,
+    layers: np.ndarray,
+    fields: frozenset[str],
+    states: Mapping[int, Scaled],
+    h_0: Scaled,
+    gradients: Mapping[int, Scaled],
+    p_top: Scaled,
+    activity: Mapping[int, np.ndarray],
+    silent: Mapping[int, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Read ``fields`` off vectors to which a sampler has walked.
+
+    Parameters
+    ----------
+    states, gradients : mapping from recorded layers to (x, e), x of shape (R, K, size)
+        ``x * 2**e``; gradients may be left out where no field needs them.
+    h_0, p_top : the same, of the first layer and of the last
+    activity, silent : mapping from recorded layers to ndarray, shape (R, K)
+        Share of active units in the branch that ends there; dead branches so far.
+    """
+    recorded = [int(layer) for layer in layers]
+    h = [states[at] for at in recorded]
     trace = {
         "log_norm": [_log_ratio(_log_norm(*x), _log_norm(*h_0)) for x in h],
-        "activity": [signal.activity[at] for at in recorded],
-        "dead": [np.sum(signal.silent[: at + 1], axis=0) + 0.0 for at in recorded],
+        "activity": [activity[at] for at in recorded],
+        "dead": [silent[at] + 0.0 for at in recorded],
     }
     if "log_displacement" in fields:
         trace["log_displacement"] = [
             _log_ratio(_log_norm(*_minus(x, h_0)), _log_norm(*h_0)) for x in h
         ]
-    if {"branch_energy", "skip_energy"} & fields:
-        trace["branch_energy"], trace["skip_energy"] = _energies(ensemble, signal, recorded)
-    if "diversity" in fields:
-        trace["diversity"] = [signal.diversity[at] for at in recorded]
-    if "log_first_step" in fields:
-        steps = _first_steps(ensemble, draws, signal)
-        trace["log_first_step"] = [steps[at] for at in recorded]
-    if differentiate:
-        p_all = list(zip(*backward(ensemble, draws, signal.derivatives)))
-        p, p_top = [p_all[at] for at in recorded], p_all[-1]
+    if fields & GRADIENT_FIELDS:
+        p = [gradients[at] for at in recorded]
         trace["log_gradient"] = [_log_norm(*x) - _log_norm(*p_top) for x in p]
         trace["alignment"] = [_cosine(x[0], y[0]) for x, y in zip(p, h)]
         if "log_gradient_displacement" in fields:
             trace["log_gradient_displacement"] = [
                 _log_norm(*_minus(x, p_top)) - _log_norm(*p_top) for x in p
             ]
-    if "log_singular" in fields:
-        trace["log_singular"] = list(_log_singular(ensemble, draws, signal, recorded))
-    if ensemble.inputs.count > 1:
+    if fields & _PAIR_FIELDS:
         first, second = np.triu_indices(ensemble.inputs.count, 1)
         start = _log_norm(*_minus(_pick(h_0, first), _pick(h_0, second)))
         pairs = [(_pick(x, first), _pick(x, second)) for x in h]
@@ -582,9 +817,6 @@ def measure(
 def _log_ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """log of a ratio, whose zero numerator makes it 0 even over 0: a network dead at its stem."""
     return np.where(top == -np.inf, -np.inf, top - np.where(top == -np.inf, 0.0, bottom))
-
-
-Scaled = tuple[np.ndarray, np.ndarray]  # (x, e) stands for x * 2**e, e one number a row
 
 
 def _coordinates(ensemble: Ensemble, layer: int, h: Scaled) -> Scaled:
@@ -762,7 +994,10 @@ class Reference(Sampler):
 
 def _bytes(ensemble: Ensemble) -> int:
     """Memory that the matrices and states of one network take, roughly."""
-    fan_in, fan_out = ensemble.network.fans
-    units = (3 + ensemble.network.matrices) * int(fan_in.max()) * ensemble.network.depth
-    stem = ensemble.network.input_size * int(fan_in[0, 0])
-    return 8 * (stem + int(np.sum(fan_in * fan_out)) + ensemble.inputs.count * units)
+    network = ensemble.network
+    fan_in, fan_out = network.fans
+    pixels = np.prod(network.images, axis=1)[:-1, None]  # at most, of what a layer reads
+    units = (3 + network.matrices) * int((fan_in * pixels).max()) * network.depth
+    stem = network.input_size * int(network.state_sizes[0])
+    entries = int(np.sum(fan_in * fan_out * pixels**2))
+    return 8 * (stem + entries + ensemble.inputs.count * units)

@@ -97,6 +97,8 @@ class Tilted(Sampler):
                 f"a tilted law gives moments of the norm alone, not {sorted(fields - FIELDS)}. "
                 "Observe moment, or leave out the tilt."
             )
+        if network.convolutional or table.batch_norm:
+            return "it follows lengths, and images or a normalised batch are more. Leave it out."
         if network.form.post or table.structured:
             return (
                 f"block {network.block!r} or its structured matrices see more of a state than its "

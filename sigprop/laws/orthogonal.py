@@ -39,9 +39,13 @@ class Orthogonal(WeightLaw):
 
     def sample(self, generator: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
         rows, columns = size[-2:]
-        long = max(rows, columns)
-        tall = generator.standard_normal((*size[:-2], long, min(rows, columns)))
+        tall = (*size[:-2], max(rows, columns), min(rows, columns))
+        return self.of_normals(generator.standard_normal(tall), rows, columns)
+
+    @staticmethod
+    def of_normals(tall: np.ndarray, rows: int, columns: int) -> np.ndarray:
+        """The matrix that is made of standard normals, shape (..., longer side, shorter side)."""
         q, r = np.linalg.qr(tall)
         # The sign makes it Haar: without it Q depends on the convention of the library.
         q = q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
-        return math.sqrt(long) * (q if rows >= columns else q.swapaxes(-1, -2))
+        return math.sqrt(max(rows, columns)) * (q if rows >= columns else q.swapaxes(-1, -2))

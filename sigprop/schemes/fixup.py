@@ -68,7 +68,7 @@ class Fixup(Scheme):
                 "its exponent -1/(2m-2) divides by zero. Set inner_layers = 2 or more, or use "
                 "scheme 'skipinit'."
             )
-        variance = np.array(he_variance(network)(*network.fans))
+        variance = np.array(he_variance(network)(*self.fans(network)))
         if self.variant != "unscaled":
             variance[:, : m - 1] *= float(network.depth) ** (-1 / (m - 1))
         if self.variant != "nonzero":

@@ -83,7 +83,7 @@ class GivenScheme(Scheme):
                 )
             variance[layer] = row
         if self.variance_over_fan_in:
-            variance /= network.fans[0]
+            variance /= self.fans(network)[0]
         return self.table(
             network,
             variance=variance,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ import numpy as np
 from sigprop.errors import SpecError, Unsupported
 from sigprop.spec import LayerTable, Network, Scheme, Structure, WeightLaw
 
-__all__ = ["LooksLinear", "check_pairs", "pair_variance"]
+__all__ = ["LooksLinear", "check_pairs", "check_stride", "pair_variance"]
 
 
 @Scheme.family.register("looks_linear")
@@ -26,8 +27,8 @@ class LooksLinear(Scheme):
     Parameters
     ----------
     lossy : bool
-        Whether a layer may be narrower than what it carries (default False): then not an
-        isometry but a projection.
+        Whether a layer may be narrower than what it carries, or of an image drop pixels by a
+        stride (default False): then not an isometry but a projection.
     """
 
     formula: ClassVar[str] = (
@@ -58,6 +59,20 @@ def pair_variance(fan_in: np.ndarray, fan_out: np.ndarray) -> np.ndarray:
     return 2 / np.maximum(fan_in, fan_out).astype(float)
 
 
+def check_stride(scheme: str, network: Network) -> None:
+    """Raise where a stride drops pixels; the text says what is lost with them."""
+    if max(network.strides) == 1:
+        return
+    before, left = math.prod(network.images[0]), math.prod(network.images[-1])
+    raise SpecError(
+        f"scheme {scheme!r} is an isometry, and stride {max(network.strides)} drops pixels: a "
+        f"delta kernel reads the central pixel alone, so of {before} pixels {left} are left, a "
+        f"share of {1 - left / before:.3g} of the singular values becomes 0, and the norm falls to "
+        f"about {math.sqrt(left / before):.2g} of what it was. Use stride 1, move pixels into "
+        "channels beforehand, or say lossy = True (--lossy true) if you mean it."
+    )
+
+
 def check_pairs(scheme: str, network: Network, *, lossy: bool) -> None:
     """Raise unless the units of ``network`` can be pairs that carry the input without a loss."""
     phi = network.phi
@@ -79,7 +94,8 @@ def check_pairs(scheme: str, network: Network, *, lossy: bool) -> None:
             )
     if lossy:
         return
-    entering, first = network.input_size, int(widths[0])
+    check_stride(scheme, network)
+    entering, first = network.input_channels, int(widths[0])
     if first < 2 * entering:
         shorter = f"input_width = {first // 2}" if stem else f"an input of {first // 2}"
         longer = "width" if stem or network.widths is None else "first layer"

@@ -68,7 +68,7 @@ class NFResNet(Scheme):
 
     def layers(self, network: Network) -> LayerTable:
         self.check_block(network)
-        fan_in = network.fans[0].astype(float)
+        fan_in = network.connections[0].astype(float)
         if (fan_in < 2).any():
             raise Unsupported(
                 "scheme 'nf' needs widths of at least 2: a row of one weight that sums to zero "

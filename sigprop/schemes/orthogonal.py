@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from sigprop.errors import Unsupported
 from sigprop.schemes.he import he_variance
 from sigprop.spec import LayerTable, Network, Scheme, WeightLaw
 
@@ -36,7 +37,15 @@ class OrthogonalScheme(Scheme):
 
     law: WeightLaw | str = "orthogonal"
 
+    kernels: ClassVar[bool] = False  # whether it says what becomes of the taps of a kernel
+
     def layers(self, network: Network) -> LayerTable:
+        if network.convolutional and not self.kernels:
+            raise Unsupported(
+                "scheme 'orthogonal' is of matrices, and a kernel of several taps that is "
+                "orthogonal as one matrix is no isometry as a convolution. Use scheme "
+                "'delta_orthogonal', which puts it at the centre."
+            )
         he = he_variance(network)
         return self.table(
             network, variance=lambda fan_in, fan_out: he(np.maximum(fan_in, fan_out), fan_in)
