@@ -530,8 +530,8 @@ def sample(
     stores = segments if gradient_wanted else 1
 
     scratch = philox.new_scratch()
-    tape = np.zeros(kept_layers // group * stride, np.float32)
-    zeta = np.zeros(stride_back, np.float32)
+    tape = np.zeros(kept_layers // group * stride, philox.DRAW)
+    zeta = np.zeros(stride_back, philox.DRAW)
     words = philox.new_words()
     trail = np.zeros((kept_layers + 1) * plane)
     trail_shift, trail_gram = np.zeros(kept_layers, np.int64), np.zeros(3 * kept_layers)

@@ -28,6 +28,7 @@ __all__ = [
     "BACKWARD",
     "BIAS",
     "CHUNK",
+    "DRAW",
     "FORWARD",
     "INPUT",
     "RETRY",
@@ -52,6 +53,10 @@ INPUT, FORWARD, BACKWARD, TOP, SLOPE, WEIGHT, BIAS, RETRY = range(8)
 
 # Counters drawn at once: 1024 words, 4 KiB, stay in the first-level cache.
 CHUNK = 240
+
+# What holds draws of `singles`. Run as Python, the product of a single and a Python float is a
+# single, and sums that cancel would lose what compiled kernels keep.
+DRAW = np.float64 if nb.config.DISABLE_JIT else np.float32  # type: ignore[attr-defined]
 
 _u32, _u64, _i32, _f32 = np.uint32, np.uint64, np.int32, np.float32
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)

@@ -250,8 +250,8 @@ def sample(
 
     words = philox.new_words()
     scratch = philox.new_scratch()
-    tape = np.zeros(kept_layers // group * stride, np.float32)
-    zeta = np.zeros(stride_back, np.float32)
+    tape = np.zeros(kept_layers // group * stride, philox.DRAW)
+    zeta = np.zeros(stride_back, philox.DRAW)
     trail = np.zeros((kept_layers + 1) * longest)
     trail_shift = np.zeros(kept_layers, np.int64)
     radius, sums = np.zeros((kept_layers, m)), np.zeros((kept_layers, m, 2))
