@@ -445,6 +445,20 @@ def test_a_record_that_was_damaged_is_done_again(tmp_path):
     assert_bits(run(out=out, resume=True), run())
 
 
+def test_a_record_whose_length_was_damaged_is_done_again(tmp_path):
+    """What the length promises is not asked of the memory: 2^62 bytes are not there."""
+    out, part = tmp_path / "a.nc", tmp_path / "a.nc.part"
+    stopped(out)
+    records = list(journal.read(part))
+    data = bytearray(part.read_bytes())
+    head = len(data) - len(records[-1]) - 24  # the length, and a checksum of 16 bytes
+    assert int.from_bytes(data[head : head + 8], "little") == len(records[-1])
+    data[head + 7] |= 0x40
+    part.write_bytes(data)
+    assert list(journal.read(part)) == records[:-1]
+    assert_bits(run(out=out, resume=True), run())
+
+
 def test_resuming_runs_only_what_is_missing(tmp_path):
     out = tmp_path / "a.nc"
     stopped(out)
