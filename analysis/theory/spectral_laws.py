@@ -319,7 +319,7 @@ def two_matrix(depth: int, strength: float, ratio: float = 1.0) -> Curve:
 
     def log_z(t: Any) -> Any:
         m = _kind(t)
-        y, u = y_of(t), t * (1 + t)
+        y = y_of(t)
         step = m.log(y / t) + m.log((1 + y) / (1 + t))  # 1 / S_1 = y (1 + y) / U
         return m.log((1 + y) / y) + depth * step
 
@@ -328,7 +328,9 @@ def two_matrix(depth: int, strength: float, ratio: float = 1.0) -> Curve:
     return Curve(log_z, y_of, end=end, near=near)
 
 
-def plain(depth: int, *, slope: float = 0.0, variance: float = 2.0, orthogonal: bool = False) -> Curve:
+def plain(
+    depth: int, *, slope: float = 0.0, variance: float = 2.0, orthogonal: bool = False
+) -> Curve:
     r""":math:`J = \prod D_l W_l`: half of D's entries 1, half the negative slope a.
 
     .. math:: S_{D^2}(y) = \frac{2 (1+y)}{b + \sqrt{b^2 - 4 a^2 y (1 + y)}},\;

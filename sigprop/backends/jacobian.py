@@ -1,6 +1,7 @@
 r"""Networks drawn whole, with the full singular spectrum of their input-output Jacobian.
 
-The Jacobian :math:`J_l = \partial h_l / \partial h_0` at the first input is carried along by
+The Jacobian :math:`J_l = \partial h_l / \partial x` at the first input x of the network (h_0, where
+there is no stem) is carried along by
 products of matrices, a layer at a time, on the units that the forward pass of that input turns
 on. A unit whose derivative is zero has a row of zeros: it is left out of the product, which for
 ReLU saves half of the work of a branch and three quarters of that of a plain net. J is in units
@@ -27,7 +28,7 @@ from sigprop.backends.base import Sampler, applicable
 from sigprop.backends.correlated import one_blas_thread
 from sigprop.backends.graded import Graded, product_logs
 from sigprop.kernels import philox
-from sigprop.spec import Ensemble
+from sigprop.spec import Ensemble, Structure
 
 __all__ = ["Jacobian", "Weights", "draws_of", "need_bytes"]
 
@@ -76,31 +77,37 @@ class Weights(Sequence[list[np.ndarray]]):
         if isinstance(layer, slice):
             return [self[i] for i in range(*layer.indices(len(self)))]
         if layer not in self.kept:
-            drawn = [self._matrix(layer, j, *shape) for j, shape in enumerate(self.shapes[layer])]
+            drawn: list[np.ndarray] = []
+            for j in range(len(self.shapes[layer])):
+                drawn.append(self._matrix(layer, j, drawn))
             if not self.keeps:
                 self.kept.clear()
             self.kept[layer] = drawn
         return self.kept[layer]
 
-    def _matrix(self, layer: int, j: int, rows: int, columns: int) -> np.ndarray:
-        if j in self.paths:
+    def _matrix(self, layer: int, j: int, earlier: list[np.ndarray]) -> np.ndarray:
+        table, scale = self.table, np.float64(self.table.scale[layer, j])
+        gaussian = table.law.kind == "gaussian" and j not in self.paths
+        if gaussian and table.structure[layer, j] != Structure.ROUTED:
+            w = self._gaussian(layer, j, *reference.part_size(self.law, layer, j))
+        elif j in self.paths:
             w = self.paths[j][layer]
-        elif self.table.law.kind == "gaussian":
-            from sigprop.kernels import correlated
-
-            size = rows * columns
-            single = np.empty(philox.padded(size), np.float32)
-            purpose = philox.WEIGHT + 256 * j
-            correlated.normals(self.key, layer, self.replica, purpose, size, single)
-            w = single[:size].reshape(rows, columns)
-            if not self.table.centred:  # one pass over the memory
-                return np.multiply(w, np.float64(self.table.scale[layer, j]), dtype=float)[None]
-            w = w.astype(float)
         else:
-            w = self.table.law.sample(self.generator(1 + layer, 1 + j), (rows, columns))
-        if self.table.centred:
-            w = w - w.mean(axis=-1, keepdims=True)
-        return np.asarray(self.table.scale[layer, j] * w)[None]
+            w = reference._random_part(self.law, layer, j, self.generator(1 + layer, 1 + j))
+        if table.centred:
+            w = w - w.mean(axis=-1, keepdims=True, dtype=float)
+        w = np.multiply(w, scale, dtype=float)[None]  # one pass over the memory
+        return reference.assembled(self.law, layer, j, w, earlier)
+
+    def _gaussian(self, layer: int, j: int, rows: int, columns: int) -> np.ndarray:
+        """Of unit variance, in single precision as every sampler draws them."""
+        from sigprop.kernels import correlated
+
+        size = rows * columns
+        single = np.empty(philox.padded(size), np.float32)
+        purpose = philox.WEIGHT + 256 * j
+        correlated.normals(self.key, layer, self.replica, purpose, size, single)
+        return single[:size].reshape(rows, columns)
 
 
 def draws_of(ensemble: Ensemble, key: np.ndarray, replica: int) -> reference.Draws:
@@ -108,6 +115,7 @@ def draws_of(ensemble: Ensemble, key: np.ndarray, replica: int) -> reference.Dra
     weights: Any = Weights(ensemble, key, replica)
     rest = weights.generator(0, 255)
     inputs = reference._inputs(ensemble, [rest])
+    stem = reference._stem(ensemble, [weights.generator(0, 254)])
     biases = [
         [
             scale * (rest.standard_normal((1, 1, rows)) if scale != 0 else np.zeros((1, 1, rows)))
@@ -121,7 +129,7 @@ def draws_of(ensemble: Ensemble, key: np.ndarray, replica: int) -> reference.Dra
         units = reference._activation_widths(ensemble)
         slopes = [[phi.slopes(rest, (1, n))[None] for n in layer] for layer in units]
     top = rest.standard_normal((1, 1, int(ensemble.network.state_widths[-1])))
-    return reference.Draws(inputs, weights, biases, slopes, top)
+    return reference.Draws(inputs, weights, biases, slopes, top, *stem)
 
 
 # ------------------------------------------------------------------- the walk
@@ -158,64 +166,93 @@ def _whole(x: np.ndarray, rows: Rows, size: int) -> np.ndarray:
 class _Walk:
     """One network: what multiplies a Jacobian, layer by layer."""
 
-    def __init__(self, ensemble: Ensemble, draws: reference.Draws, signal: Any) -> None:
+    def __init__(
+        self, ensemble: Ensemble, draws: reference.Draws, signal: reference.Signal
+    ) -> None:
         self.network, self.table = ensemble.network, ensemble.table
         self.form, self.draws = ensemble.network.form, draws
         # Of the first input of the one network.
         self.units = [[_Unit(d[0, 0]) for d in layer] for layer in signal.derivatives]
+        stem = signal.stem_derivative
+        self.stem = None if stem is None else _Unit(stem[0, 0])
+
+    def sizes(self, layer: int) -> int:
+        """How many singular values there are at a layer."""
+        return min(self.network.input_size, int(self.network.state_widths[layer]))
+
+    def entered(self, x: np.ndarray) -> tuple[np.ndarray, Rows]:
+        """The derivative of what comes before layer 1, times ``x``."""
+        if self.stem is None or self.draws.stem is None:
+            return x, None
+        return self.stem.masked(self.draws.stem[0] @ x, None)
 
     def times(self, layer: int, x: np.ndarray, rows: Rows) -> tuple[np.ndarray, Rows]:
-        """The derivative of one layer, times ``x``."""
+        """The derivative of one layer, times ``x``, of which ``rows`` are kept."""
         form, table = self.form, self.table
         left = list(self.units[layer])
-        y, kept = x, rows
         matrices = self.draws.weights[layer]
-        for j, matrix in enumerate(matrices):
+        last = left[-1] if form.post or not form.trunk else None
+        y, kept = x, rows
+        for j in range(self.network.branch_matrices):
             if form.pre or j > 0:
                 y, kept = left.pop(0).masked(y, kept)
             # Of the units that come next some are off: their rows are not needed.
-            follows = j < len(matrices) - 1 or not form.trunk
-            wanted = left[0].on if follows else None
-            w = matrix[0]
-            w = w if wanted is None else w[wanted]
-            w = w if kept is None else w[:, kept]
-            y, kept = w @ y, wanted
+            following = left[0] if j < self.network.branch_matrices - 1 else last
+            wanted = None if following is None else following.on
+            y, kept = _product(matrices[j][0], y, kept, wanted), wanted
         if not form.trunk:
             y, kept = left.pop(0).masked(y, kept)
         factor = table.branch[layer] * table.input_scale[layer]
         if factor != 1.0:
             y *= factor
-        if form.trunk:
-            skip = table.skip[layer]
-            y += x if skip == 1.0 else skip * x
-        return y, kept
+        if not form.trunk:
+            return y, kept
+        skip = table.skip[layer]
+        if form.projected:
+            carried = _product(matrices[-1][0], x, rows, kept)
+        elif rows is kept:
+            carried = x
+        else:
+            carried = _whole(x, rows, int(self.network.state_widths[layer]))
+            carried = carried if kept is None else carried[kept]
+        y += carried if skip == 1.0 else skip * carried
+        return (y, kept) if last is None else last.masked(y, kept)
 
     def plain(self, layers: np.ndarray) -> Iterator[tuple[np.ndarray, bool]]:
         """Logarithms at each of ``layers``, and whether they are right, by multiplying out."""
-        start = int(self.network.state_widths[0])
-        x, rows, exponent, rank = np.eye(start), None, 0, start
+        exponent, rank = 0, self.network.input_size
+        x, rows = self.entered(np.eye(rank))
         for layer in range(self.network.depth + 1):
+            rank = min(rank, len(x))
             if layer in layers:
-                logs, right = product_logs(x, exponent, min(rank, len(x)))
-                yield _filled(logs, min(start, int(self.network.state_widths[layer]))), right
+                logs, right = product_logs(x, exponent, rank)
+                yield _filled(logs, self.sizes(layer)), right
             if layer >= layers[-1]:
                 return
             x, rows = self.times(layer, x, rows)
-            rank = min(rank, len(x))
             x, shift = _rescaled(x)
             exponent += shift
 
     def graded(self, layers: np.ndarray) -> Iterator[np.ndarray]:
         """Logarithms at each of ``layers``, however small."""
-        start = int(self.network.state_widths[0])
-        product, rows = Graded(start), None
+        product = Graded(self.network.input_size)
+        rows: Rows = None
+        if self.stem is not None:
+            x, rows = self.entered(product.basis)
+            product.absorb(x)
         for layer in range(self.network.depth + 1):
             if layer in layers:
-                yield product.singular_logs(min(start, int(self.network.state_widths[layer])))
+                yield product.singular_logs(self.sizes(layer))
             if layer >= layers[-1]:
                 return
             x, rows = self.times(layer, product.basis, rows)
             product.absorb(*_rescaled(x))
+
+
+def _product(w: np.ndarray, x: np.ndarray, rows: Rows, wanted: Rows) -> np.ndarray:
+    """The rows ``wanted`` of w x, of which x holds ``rows``."""
+    w = w if wanted is None else w[wanted]
+    return (w if rows is None else w[:, rows]) @ x
 
 
 def _rescaled(x: np.ndarray) -> tuple[np.ndarray, int]:
@@ -230,15 +267,15 @@ def _filled(logs: np.ndarray, count: int) -> np.ndarray:
 
 
 def singular_logs(
-    ensemble: Ensemble, draws: reference.Draws, signal: Any, layers: np.ndarray
+    ensemble: Ensemble, draws: reference.Draws, signal: reference.Signal, layers: np.ndarray
 ) -> np.ndarray:
-    """Logarithms of the singular values at ``layers``, shape (layers, width of the input).
+    """Logarithms of the singular values at ``layers``, shape (layers, size of the input).
 
     -inf is an exact zero, NaN a value too small to be known, +inf stands where there is none
     because the state is narrower than the input.
     """
     walk = _Walk(ensemble, draws, signal)
-    found = np.full((len(layers), int(ensemble.network.state_widths[0])), np.inf)
+    found = np.full((len(layers), ensemble.network.input_size), np.inf)
     doubtful = False
     for row, (logs, right) in zip(found, walk.plain(layers)):
         row[: len(logs)] = logs
@@ -256,7 +293,7 @@ def need_bytes(ensemble: Ensemble) -> int:
     """Memory that one network takes, a worker, in bytes: an estimate from above."""
     network = ensemble.network
     fan_in, fan_out = network.fans
-    start, widest = int(network.state_widths[0]), int(max(fan_in.max(), fan_out.max()))
+    start, widest = network.input_size, int(max(fan_in.max(), fan_out.max()))
     weights = int((fan_in * fan_out).sum())
     whole = weights if ensemble.table.correlated else 0
     layer = int((fan_in * fan_out).sum(axis=1).max())
@@ -282,12 +319,6 @@ class Jacobian(Sampler):
         if ensemble.network.convolutional or ensemble.table.batch_norm:
             what = "images" if ensemble.network.convolutional else "batch normalisation"
             return f"it draws matrices without {what}. Use --sampler reference."
-        if ensemble.network.form.post or ensemble.table.structured:
-            return (
-                f"it draws matrices of independent or orthogonal weights between states that are "
-                f"not activations, got block {ensemble.network.block!r} and scheme "
-                f"{ensemble.scheme.kind!r}. Use --sampler reference."
-            )
         need = need_bytes(ensemble)
         if need > LARGEST_BYTES:
             fits = int(0.99 * ensemble.network.width * math.sqrt(LARGEST_BYTES / need))

@@ -1,5 +1,6 @@
 """Singular values of the Jacobian are right: against exact arithmetic, the reference, by hand."""
 
+import dataclasses
 import itertools
 import math
 
@@ -13,12 +14,12 @@ from sigprop.backends import choose, reference
 from sigprop.backends.graded import Graded, product_logs
 from sigprop.backends.jacobian import Jacobian, Weights, draws_of, singular_logs
 from sigprop.errors import Unsupported
-from sigprop.inputs import Pair, Point
+from sigprop.inputs import Pair
 from sigprop.observables.spectrum import Spectrum
 from sigprop.processes import FractionalGaussianNoise
-from sigprop.schemes import He, NFResNet, ReZero
+from sigprop.schemes import GivenScheme, He, NFResNet, ReZero, Risotto
 from sigprop.spec import Ensemble, Network
-from tests.ensembles import BLOCKS, uneven
+from tests.ensembles import BLOCKS, BRANCH, SKIP, uneven
 
 KEY = np.array([3, 5], np.uint32)
 
@@ -97,7 +98,34 @@ def walked(ensemble, replica, layers):
     return singular_logs(ensemble, draws, signal, layers), draws, signal
 
 
+def activated(block, activation="relu", **scheme):
+    """An uneven ensemble of a block that activates the sum; a projection changes its width."""
+    shape = {"widths": (6, 8, 5, 7, 6)} if block == "projection" else {"width": 6}
+    network = Network(
+        depth=4,
+        block=block,
+        activation=activation,
+        input_width=4,
+        inner_width=(5, 7, 4, 9),
+        **shape,
+    )
+    scheme = {"variance": ((0.5, 0.78, 0.3)[: network.matrices],) * 4, **scheme}
+    given = GivenScheme(skip=SKIP, branch=BRANCH, **scheme)
+    return Ensemble(network, given, Pair(cosine=0.3))
+
+
 CASES = {
+    "identity": activated("identity"),
+    "projection": activated("projection"),
+    "projection tanh": activated("projection", "tanh", bias_variance=0.2),
+    "identity orthogonal": activated("identity", law="orthogonal"),
+    "risotto projection": Ensemble(
+        Network(depth=4, block="projection", widths=(8, 8, 12, 12, 16), inner_width=6),
+        Risotto(alpha=0.7, skip=0.9),
+    ),
+    "risotto identity": Ensemble(
+        Network(depth=4, block="identity", width=10, inner_width=4), Risotto(alpha=0.5)
+    ),
     **{block: uneven(block) for block in BLOCKS},
     "preact tanh": uneven("preact", "tanh", bias_variance=0.3, inner_layers=3, hidden=(4, 7)),
     "inner gelu": uneven("inner", "gelu"),
@@ -115,7 +143,9 @@ def test_the_sampler_agrees_with_dense_products_of_its_own_weights(case):
     layers = np.arange(ensemble.network.depth + 1)
     for replica in range(40):
         found, draws, signal = walked(ensemble, replica, layers)
-        full, exponents = reference.jacobians(ensemble, draws, signal.derivatives)
+        full, exponents = reference.jacobians(
+            ensemble, draws, signal.derivatives, signal.stem_derivative
+        )
         for at, (j, exponent) in enumerate(zip(full, exponents)):
             values = np.linalg.svd(j[0], compute_uv=False) * 2.0 ** exponent[0]
             mine = found[at]
@@ -126,11 +156,13 @@ def test_the_sampler_agrees_with_dense_products_of_its_own_weights(case):
 
 def test_the_reference_differentiates_the_network():
     """Its Jacobian is that of finite differences, which know nothing of derivatives."""
-    for block in BLOCKS:
-        ensemble = uneven(block, "tanh", bias_variance=0.3, inputs=Point())
+    post = [activated(b, "tanh", bias_variance=0.3) for b in ("identity", "projection")]
+    for ensemble in [*(uneven(b, "tanh", bias_variance=0.3) for b in BLOCKS), *post]:
+        block = ensemble.network.block
         draws = reference.draw(ensemble, [np.random.default_rng(7)])
+        signal = reference.forward(ensemble, draws)
         j, exponents = reference.jacobians(
-            ensemble, draws, reference.forward(ensemble, draws).derivatives
+            ensemble, draws, signal.derivatives, signal.stem_derivative
         )
         step = 1e-5
         columns = []
@@ -139,7 +171,7 @@ def test_the_reference_differentiates_the_network():
             for sign in (1, -1):
                 inputs = draws.inputs.copy()
                 inputs[..., i] += sign * step
-                at = reference.Draws(inputs, draws.weights, draws.biases, draws.slopes, draws.top)
+                at = dataclasses.replace(draws, inputs=inputs)
                 moved.append(reference.forward(ensemble, at).states[-1][0, 0])
             columns.append((moved[0] - moved[1]) / (2 * step))
         truth = np.stack(columns, axis=1)
@@ -185,6 +217,61 @@ def test_weights_are_the_same_whenever_they_are_asked_for():
         for x, y in zip(a, b):
             np.testing.assert_array_equal(x, y)
     assert np.abs(Weights(ensemble, KEY, 5)[0][0] - one[0][0]).min() > 0
+
+
+# -------------------------------------------------------------------- isometries
+
+
+@pytest.mark.parametrize("block", ["projection", "identity"])
+def test_a_risotto_network_is_an_isometry_at_depth_1000(block):
+    """All singular values from the network's input are 1 to 1e-10, in every network drawn."""
+    ensemble = Ensemble(Network(depth=1000, width=16, block=block), Risotto())
+    for replica in range(2):
+        found, _, _ = walked(ensemble, replica, np.array([1, 10, 100, 1000]))
+        assert found.shape == (4, 8)
+        assert np.abs(np.expm1(found)).max() < 1e-10
+
+
+@pytest.mark.parametrize("alpha", [0.3, 2.0])
+@pytest.mark.parametrize("skip", [0.7, 1.0])
+@pytest.mark.parametrize("block", ["projection", "identity"])
+def test_whatever_the_coefficients_a_risotto_network_is_an_isometry(block, skip, alpha):
+    """Depth 100; coefficients multiply rounding by (1 + alpha / skip) or so a layer, no more."""
+    ensemble = Ensemble(
+        Network(depth=100, width=12, block=block, inner_layers=3), Risotto(alpha=alpha, skip=skip)
+    )
+    found, _, _ = walked(ensemble, 0, np.array([1, 100]))
+    assert np.abs(np.expm1(found)).max() < 1e-10
+
+
+def test_one_block_on_the_whole_space_is_no_isometry_and_that_is_told():
+    """Its singular values are sqrt 2 and 0, half of each: pairs are an n-dimensional cone.
+
+    The derivative must be taken at the network's input: on all of R^2n a block projects on
+    the pairs first.
+    """
+    ensemble = Ensemble(Network(depth=3, width=14, block="projection"), Risotto())
+    draws = draws_of(ensemble, KEY, 0)
+    signal = reference.forward(ensemble, draws)
+    w1, w2, s = (w[0] for w in draws.weights[1])
+    inner, outer = (np.diag(d[0, 0]) for d in signal.derivatives[1])
+    block = outer @ (s + w2 @ inner @ w1)
+    values = np.linalg.svd(block, compute_uv=False)
+    np.testing.assert_allclose(values[:7], math.sqrt(2), rtol=1e-13)
+    np.testing.assert_allclose(values[7:], 0.0, atol=1e-14)
+    whole, _, _ = walked(ensemble, 0, np.array([3]))
+    np.testing.assert_allclose(whole, 0.0, atol=1e-14)
+
+
+def test_narrowing_projects_and_widening_does_not():
+    """The rank that is lost is counted as exact zeros, and all else stays 1."""
+    wide = Network(depth=3, block="projection", widths=(8, 12, 12, 20), input_width=4)
+    found, _, _ = walked(Ensemble(wide, Risotto()), 0, np.array([3]))
+    np.testing.assert_allclose(found, 0.0, atol=1e-14)
+    narrow = Network(depth=3, block="projection", widths=(8, 6, 10, 10), input_width=4)
+    found, _, _ = walked(Ensemble(narrow, Risotto(lossy=True)), 0, np.array([3]))
+    np.testing.assert_allclose(found[0, :3], 0.0, atol=1e-14)
+    assert found[0, 3] == -math.inf
 
 
 # ------------------------------------------------------------------ in the house
