@@ -7,6 +7,7 @@ fourth_powers    E r^4 for any weights: exact
 silent_layers    dead networks and branches, active units: exact
 log_normal_limit log-norms of deep nets with small branches, for any weights: limit
 infinite_width   correlated weights, other activations, cosines of inputs: limit
+spectra          singular values of the Jacobian: mean square and rank exact, spectrum: limit
 ================ ===================================================================
 
 Of two with the same status, the one that was registered first is taken.
@@ -21,3 +22,4 @@ from analysis.predicted import log_normal_limit  # noqa: F401  isort: skip
 from analysis.predicted import infinite_width  # noqa: F401  isort: skip
 from analysis.predicted import images  # noqa: F401  isort: skip
 from analysis.predicted import batch_norm  # noqa: F401  isort: skip
+from analysis.predicted import spectra  # noqa: F401  isort: skip

@@ -20,6 +20,9 @@ stable_resnet    branches that differ by layer: their product at any depth
 long_memory      weights of long memory: critical exponent and size of the driver
 convolution      mean squares of images, pixel by pixel: exact with any border and stride
 batch_norm       mean squares of state and gradient under batch normalisation, for large batches
+free_probability the curve z(y) of a law of singular values: moments, edges, density
+spectral_laws    the laws: universal, finite depth, plain, projection; limits of great width
+jacobian_spectrum which of them an ensemble has, at every layer; the law of the rank, exact
 ================ =========================================================================
 
 The first three and log_normal hold at every width, for a positively homogeneous activation, since

@@ -28,13 +28,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from sigprop.errors import SpecError
+from sigprop.errors import SpecError, Unsupported
 
 __all__ = ["Curve", "Spectrum", "moments", "right_edge", "spectrum"]
 
 _CIRCLE = 256  # points on the circle of the moments
 _NEWTON = 60
 _STEP = 0.02  # of ln lambda from one point of the curve to the next, at most
+_LOST = 2e-3  # of the mass, which quadrature may miss
 _FLAT = 1e-10  # of the density of ln lambda, below which the support has ended
 
 
@@ -51,7 +52,7 @@ class Curve:
     atom : float
         Mass at lambda = 0.
     near : float
-        Radius about t = 0 within which y(t) and t log z(t) are regular.
+        Radius about t = 0 within which y(t) and t z(t) are regular.
     """
 
     log_z: Callable[[complex], complex]
@@ -209,6 +210,11 @@ def spectrum(curve: Curve, *, floor: float = -1e4) -> Spectrum:
     -------
     Spectrum
 
+    Raises
+    ------
+    Unsupported
+        If the support is in several pieces, as that of one or two sparse layers may be.
+
     Notes
     -----
     Status: exact for the law of the curve; the density to about 1e-8 at the points, the mass to
@@ -229,9 +235,13 @@ def spectrum(curve: Curve, *, floor: float = -1e4) -> Spectrum:
     start, edge = right_edge(curve)
     # Near the edge log z = edge + z2 (t - start)^2 / 2: the curve leaves at a right angle.
     h = 1e-4 * start
-    bend = (
-        curve.log_z(complex(start + h)) + curve.log_z(complex(start - h)) - 2 * edge
-    ).real / h**2
+    sides = curve.log_z(complex(start + h)) + curve.log_z(complex(start - h))
+    bend = (sides - 2 * curve.log_z(complex(start))).real / h**2
+    if not 1e-9 < bend < math.inf:
+        raise Unsupported(
+            "the density has no edge of the usual kind: all singular values are equal, or nearly. "
+            "Take moments instead."
+        )
     logs, density = [edge], [0.0]
     depth = 1e-5
     t = complex(start, -math.sqrt(2 * depth / bend))
@@ -258,6 +268,13 @@ def spectrum(curve: Curve, *, floor: float = -1e4) -> Spectrum:
         density.append(0.0)
     x = np.array(logs)[::-1] / 2
     rho = 2 * np.maximum(np.array(density)[::-1], 0.0)
+    lost = 1 - curve.atom - float(np.trapezoid(rho, x))
+    if lost > _LOST:
+        raise Unsupported(
+            f"the density has a gap or a pole, and a share of {lost:.3f} of its mass beyond: "
+            "layers that together do not reach every direction leave some alone. Take moments "
+            "instead, or a greater depth."
+        )
     return described(x, rho, curve.atom)
 
 

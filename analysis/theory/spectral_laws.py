@@ -406,7 +406,13 @@ def plain_spread(first: float, second: float, depth: int, *, orthogonal: bool = 
 
 
 def projection(
-    depth: int, branch: float, skip: float, ratio: float = 1.0, *, gain: float = 1.0
+    depth: int,
+    branch: float,
+    skip: float,
+    ratio: float = 1.0,
+    *,
+    gain: float = 1.0,
+    stem: tuple[float, float] | None = None,
 ) -> Curve:
     r"""Type C after the activation: :math:`J = \prod D_l (a V D' W + b S)`, all Gaussian.
 
@@ -416,7 +422,9 @@ def projection(
     .. math:: S_1 = \frac{2}{g\,(1 + 2y)\,[B + \sqrt{B^2 - 8 r a^2 b^2 y}]},\quad
               B = 1 + 2 r a^2 y, \qquad a^2 + b^2 = 1,
 
-    so :math:`m_2/m_1^2 - 1 = L (2 + 2 r a^4)`. Half of the mass sits at 0.
+    so :math:`m_2/m_1^2 - 1 = L (2 + 2 r a^4)`. Half of the mass sits at 0. With a stem
+    :math:`D_0 W_0` from an input narrower by the factor :math:`\rho`, y is :math:`\rho y` in all of
+    this, and S has the factor :math:`1 / (g_0 (1 + 2 \rho y))` more.
 
     Parameters
     ----------
@@ -426,7 +434,9 @@ def projection(
     ratio : float
         r = width of the trunk over hidden width.
     gain : float
-        Factor of the mean square a layer.
+        g, the factor of the mean square a layer.
+    stem : (float, float), optional
+        (g_0, rho): its gain, and the size of the input over the width.
 
     Notes
     -----
@@ -442,19 +452,23 @@ def projection(
     >>> from analysis.theory.free_probability import moments
     >>> m = moments(projection(2, math.sqrt(0.6), math.sqrt(0.4), 2.0), 3)
     >>> [round(float(x), 2) for x in m]
-    [1.0, 7.88, 89.34]
+    [1.0, 7.88, 89.33]
     """
     total = branch**2 + skip**2
     _positive("branch^2 + skip^2", total)
     a2, b2, r, g = branch**2 / total, skip**2 / total, _positive("ratio", ratio), gain
+    entering, rho = (1.0, 1.0) if stem is None else stem
 
     def log_z(y: Any) -> Any:
         m = _kind(y)
-        b = 1 + 2 * r * a2 * y
-        root = b if b2 == 0 else m.sqrt(b * b - 8 * r * a2 * b2 * y)
-        step = math.log(g) + m.log((1 + 2 * y) * (b + root) / 2)
-        return m.log((1 + y) / y) + depth * step
+        w = rho * y
+        b = 1 + 2 * r * a2 * w
+        root = b if b2 == 0 else m.sqrt(b * b - 8 * r * a2 * b2 * w)
+        step = math.log(g) + m.log(1 + 2 * w) + m.log((b + root) / 2)
+        first = 0.0 if stem is None else math.log(entering) + m.log(1 + 2 * w)
+        return m.log((1 + y) / y) + first + depth * step
 
     # Without a skip, a hidden layer narrower than the trunk leaves less of the rank than half.
-    atom = 0.5 if b2 > 0 else 1 - min(0.5, 0.5 / r)
-    return Curve(log_z, atom=atom, near=0.15 / (depth * (1 + r * a2)))
+    left = 0.5 if b2 > 0 or not depth else min(0.5, 0.5 / r)
+    atom = max(0.0, 1 - left / rho)
+    return Curve(log_z, atom=atom, near=0.15 / ((depth + 1) * (1 + r * a2) * max(rho, 1.0)))
