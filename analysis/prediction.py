@@ -85,6 +85,9 @@ class Prediction:
     post : bool
         Whether it takes the blocks that activate the sum of trunk and branch, and says itself
         of which it is true. Others refuse them.
+    on_request : bool
+        Whether it is consulted only where its variable or its name is asked for, as of what is
+        measured on request only.
     spread_status : str
         ``exact``, or ``approximate`` if `spread` is good for planning only.
     """
@@ -101,6 +104,7 @@ class Prediction:
     dependent: ClassVar[bool] = False
     post: ClassVar[bool] = False
     own_law: ClassVar[bool] = False
+    on_request: ClassVar[bool] = False
     spread_status: ClassVar[str] = "exact"
 
     def alike(self, ensemble: Ensemble) -> bool:
@@ -155,7 +159,7 @@ def predict(
     orders : sequence of float, optional
         Of the moments; default 1 and 2, as in `sigprop.simulate`.
     variables : collection of str, optional
-        Variables of a result that are wanted; default all.
+        Variables of a result that are wanted; default all but those measured on request only.
     names : collection of str, optional
         Take these predictions alone; default the strongest of each variable and order.
 
@@ -185,6 +189,8 @@ def predict(
     for prediction in _by_strength(names):
         variable = prediction.variable
         if variables is not None and variable not in variables:
+            continue
+        if variables is None and names is None and prediction.on_request:
             continue
         known = parts.get(variable, {})
         asked = [s for s in _covered(prediction, wanted) if s not in known]

@@ -44,6 +44,7 @@ class _OfSpectrum(Prediction):
 
     status = "limit"
     axis = ""
+    on_request = True
     post = True
     dependent = True
     assumptions = "width to infinity; independent layers of independent or orthogonal weights"
@@ -229,6 +230,7 @@ class SingularMeanSquare(Prediction):
     orders = (2.0,)
     status = "exact"
     axis = ""
+    on_request = True
     assumptions = "independent symmetric weights of finite variance, positively homogeneous units"
     source = "elementary: E|J v|^2 of a direction v that does not depend on the weights"
 
@@ -250,6 +252,7 @@ class SingularRank(Prediction):
     variable = "singular_zero_fraction"
     status = "exact"
     axis = ""
+    on_request = True
     assumptions = "Gaussian weights, no biases; or a trunk that is not activated"
     source = "elementary: the least number of units that are on in one of the layers"
 
@@ -268,6 +271,7 @@ class _Isometry(Prediction):
 
     status = "exact"
     axis = ""
+    on_request = True
     assumptions = "the input of the network, ReLU, states that do not narrow"
     source = "Gadhikar and Burkholz (2022), arXiv:2210.02411; Balduzzi et al. (2017)"
 

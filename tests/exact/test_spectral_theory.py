@@ -261,7 +261,7 @@ def test_compare_judges_a_spectrum():
         assert found[f"log_singular_{name}"] == "agree", verdict
     assert found["singular_zero_fraction"] == "agree"
     other = Ensemble(Network(depth=16, width=40), Power(beta=0.4), Point())
-    wrong = predict(other, [4, 16])
+    wrong = predict(other, [4, 16], variables=[str(name) for name in result.data_vars])
     rows = compare(result, wrong, family_error=ALPHA).comparisons
     judged = {row.variable: row.verdict for row in rows}
     assert judged["log_singular_variance"] == "disagree"
