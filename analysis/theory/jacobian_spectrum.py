@@ -172,6 +172,9 @@ def spectral_law(ensemble: Ensemble) -> SpectralLaw:
     """
     network, table = ensemble.network, ensemble.table
     depth = network.depth
+    if network.convolutional or table.batch_norm:
+        what = "images" if network.convolutional else "batch normalisation"
+        raise Unsupported(f"jacobian_spectrum knows no law of {what}. Simulate it.")
     if table.correlated:
         raise Unsupported(
             "jacobian_spectrum needs layers that are independent: the factors of the Jacobian "
