@@ -100,6 +100,12 @@ CASES = {
         OrthogonalScheme(skip=SKIP),
         Given([[1.0, 0.2, -0.7, 0.4], [-0.3, 1.1, 0.5, 0.9]]),
     ),
+    "orthogonal plain, one input": _plain(OrthogonalScheme(), 3, 5, 2, 4, inputs=Point()),
+    "orthogonal preact": Ensemble(
+        Network(depth=3, width=3, block="preact", inner_width=5, activation="tanh"),
+        OrthogonalScheme(skip=SKIP, bias_variance=0.2),
+        THREE,
+    ),
     # blocks that the kernels know, fields that they do not
     "res3": Ensemble(Network(depth=3, width=4, inner_width=3), SkipInit(initial=0.7)),
     "preact centred": Ensemble(

@@ -24,6 +24,7 @@ _TAPE_BYTES = 32 * 2**20
 _GROUP_DRAWS = 4096  # normals with one address, so that the generator works on long stretches
 _WEIGHT_BYTES = 2**31  # of one network, where all of its layers are drawn together
 _GRADIENT_FIELDS = frozenset({"log_gradient", "log_gradient_displacement", "alignment"})
+_FRAMES_BYTES = 2**30  # states kept for the way back by the kernel of orthogonal weights
 _ELSEWHERE = frozenset({"log_singular"})  # fields of a sampler of their own
 _DISPLACEMENT_FIELDS = frozenset({"log_displacement", "log_gradient_displacement"})
 
@@ -219,7 +220,7 @@ def _common(ensemble: Ensemble, layers: np.ndarray) -> dict[str, Any]:
     phi, form = network.phi, network.form
     fan_in, fan_out = network.fans
     frame = ensemble.inputs.frame()
-    given = ensemble.inputs.array(network.width)
+    given = ensemble.inputs.array(network.input_size)
     parameters = tuple(float(x) for x in phi.parameters)
     return {
         "activation": _compiled(phi),
@@ -385,30 +386,52 @@ class Conditional(Sampler):
     name = "conditional"
     version = 2
     block = 64
-    about = "O(K width) draws a layer: Gaussian weights, any block and activation, K inputs"
+    about = "O(K width) draws a layer: Gaussian or orthogonal weights, any block, K inputs"
 
     def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
         refused = _vectors_only(ensemble)
         if refused is not None:
             return refused
         law = ensemble.table.law
-        lacking = _kernels_lack(ensemble)
-        if lacking is not None:
-            return lacking
-        if law.kind != "gaussian":
+        if ensemble.table.structured:
             return (
-                f"it is exact only for Gaussian weights, got law {law.kind!r}: W h given h has no "
-                "closed law for other weights. Use --sampler dense."
+                f"scheme {ensemble.scheme.kind!r} makes one matrix of another, and it follows "
+                "matrices that are independent. Use --sampler dense."
+            )
+        if law.kind not in ("gaussian", "orthogonal"):
+            return (
+                f"it is exact only for Gaussian and orthogonal weights, got law {law.kind!r}: W h "
+                "given h has no closed law for others. Use --sampler dense."
             )
         if ensemble.table.correlated:
             return _correlated(ensemble.table)
+        if self._by_frames(ensemble):
+            if ensemble.table.centred:
+                return (
+                    f"its matrices have centred rows, which law {law.kind!r} has not. Use "
+                    "--sampler dense."
+                )
+            need = _frames_bytes(ensemble)
+            if fields & _GRADIENT_FIELDS and need > _FRAMES_BYTES:
+                fits = int(ensemble.network.depth * _FRAMES_BYTES / need)
+                return (
+                    f"its way back would keep {need / 2**30:.1f} GiB a worker, and "
+                    f"{_FRAMES_BYTES / 2**30:.0f} GiB are allowed. A depth of about {fits} would "
+                    "fit, or no gradient (--observe norm,separability)."
+                )
         return _not_applicable(ensemble, fields)
+
+    def _by_frames(self, ensemble: Ensemble) -> bool:
+        """Whether it is the kernel of `sigprop.kernels.frames` that knows block and law."""
+        return ensemble.network.form.post or ensemble.table.law.kind == "orthogonal"
 
     def kernel(self, ensemble: Ensemble) -> str:
         """The one that takes the fewest sweeps; on the same draws all that apply agree."""
         network, inputs = ensemble.network, ensemble.inputs.count
         linear_pieces = network.phi.negative_slope is not None
         trunk = network.form.trunk and not network.form.pre
+        if self._by_frames(ensemble):
+            return "frames"
         if inputs == 1 and linear_pieces and trunk and not ensemble.table.centred:
             return "single"
         return {1: "one", 2: "pair"}.get(inputs, "many")
@@ -424,6 +447,8 @@ class Conditional(Sampler):
     ) -> dict[str, np.ndarray]:
         from sigprop.kernels import conditional, pair, single
 
+        if self._by_frames(ensemble):
+            return _by_frames(ensemble, fields, layers, key, first, count)
         network = ensemble.network
         inputs = ensemble.inputs.count
         gradient = bool(fields & _GRADIENT_FIELDS)
@@ -455,6 +480,47 @@ class Conditional(Sampler):
             compiled = _uncached(of_name[kernel], common["activation"])
             compiled(*(common[name] for name in _LAW), *rest)
         return outputs.trace(fields)
+
+
+def _by_frames(
+    ensemble: Ensemble,
+    fields: frozenset[str],
+    layers: np.ndarray,
+    key: np.ndarray,
+    first: int,
+    count: int,
+) -> dict[str, np.ndarray]:
+    """`Conditional.sample` by the kernel of any block and of orthogonal weights."""
+    from sigprop.kernels import frames
+
+    network, table = ensemble.network, ensemble.table
+    form, gradient = network.form, bool(fields & _GRADIENT_FIELDS)
+    displaced = form.trunk and not form.projected and bool(fields & _DISPLACEMENT_FIELDS)
+    common = _common(ensemble, layers)
+    stem = np.zeros(4)
+    if table.stem is not None:
+        stem[:] = 1.0, table.stem.scale, table.stem.bias_scale, network.input_size
+    outputs = _Outputs(ensemble, len(layers), count, gradient)
+    kernel = _uncached(frames.sample, common["activation"])
+    kernel(
+        table.law.kind == "orthogonal",
+        *(common[name] for name in ("activation", "slope", "scaled", "random_slopes")),
+        (form.pre, form.trunk, form.post, form.projected),
+        *(common[name] for name in ("biased", "table")),
+        stem,
+        *(common[name] for name in ("fan_in", "fan_out", "widths", *_RUN)),
+        key, first, (gradient, displaced), outputs.states, outputs.gradients, outputs.activity,
+        outputs.dead,
+    )  # fmt: skip
+    return outputs.trace(fields)
+
+
+def _frames_bytes(ensemble: Ensemble) -> int:
+    """What `sigprop.kernels.frames` keeps of one network for the way back."""
+    network = ensemble.network
+    widest = max(int(network.fans[0].max()), int(network.fans[1].max()), network.input_size) + 16
+    planes = 3 + 2 * network.branch_matrices + network.matrices
+    return 8 * ensemble.inputs.count * widest * planes * network.depth
 
 
 # ----------------------------------------------------------------------- dense
