@@ -45,6 +45,18 @@ def test_simulated_networks_keep_the_bounds(beta):
         assert np.mean((moved < bound.lower) | (moved > bound.upper)) <= 0.5
 
 
+def test_the_intervals_are_those_of_the_paper():
+    """L a^2 = 1/4 and d delta = 44, where the roots can be drawn by hand.
+
+    Lower exp(3/32 - 1/4) - 1, upper exp(1/4 + (5/176)^(1/2)) + 1; Markov 2 L a^2 / delta.
+    """
+    found = scaling_bound(100, 0.05, 220, 0.2)
+    assert (found.lower, found.upper) == pytest.approx((-0.14465, 2.51976), abs=1e-5)
+    assert found.probability == pytest.approx(0.8)
+    found = markov_bound(100, 0.05, 0.2)
+    assert found.upper == pytest.approx(2.5, rel=1e-12) and found.lower <= 0
+
+
 def test_a_condition_that_fails_is_told():
     assert not markov_bound(100, 1.0, 0.1).holds
     narrow = scaling_bound(100, 0.1, 10, 0.1)
