@@ -88,14 +88,15 @@ def test_predict_reads_widths_as_simulate_does(run):
 
 
 def test_predict_of_many_variables_fits_a_page_and_loses_no_number(run):
-    """18 columns for a pair: in three parts, each with its layers, every variable in its turn."""
+    """18 columns or more for a pair, in parts, each with its layers, every one in its turn."""
     status, out, _ = run("predict", *LAW[:-2], "--layers", "0,7,20")
     assert status == 0 and max(map(len, out.splitlines())) <= 100
     lines = out.splitlines()
     heads = [at for at, line in enumerate(lines) if line.startswith("layer")]
-    assert len(heads) == 3
     labels = [word for at in heads for word in lines[at].split()[1:]]
-    assert labels == [f"({k})" for k in range(1, 19)]
+    assert len(heads) >= 3 and len(labels) >= 18
+    assert labels == [f"({k})" for k in range(1, len(labels) + 1)]
+    assert sum(line.startswith("(") for line in lines) == len(labels)
     for at in heads:
         assert [line.split()[0] for line in lines[at + 2 : at + 5]] == ["0", "7", "20"]
     first = lines[heads[0] + 4].split()
