@@ -50,6 +50,7 @@ _HOME = {
     "LayerScale": "schemes",
     "NFResNet": "schemes",
     "Fractional": "schemes",
+    "Balanced": "schemes",
     "RandomWalk": "schemes",
     "GivenScheme": "schemes",
     "Risotto": "schemes",
@@ -60,6 +61,7 @@ _HOME = {
     "ReLU": "activations",
     "LeakyReLU": "activations",
     "RandomisedLeakyReLU": "activations",
+    "BalancedReLU": "activations",
     "Tanh": "activations",
     "Erf": "activations",
     "GELU": "activations",
@@ -89,6 +91,7 @@ __all__ = ["__version__", *_HOME]
 if TYPE_CHECKING:
     from sigprop.activations import (
         GELU,
+        BalancedReLU,
         Erf,
         FunctionActivation,
         LeakyReLU,
@@ -113,6 +116,7 @@ if TYPE_CHECKING:
     )
     from sigprop.result import load
     from sigprop.schemes import (
+        Balanced,
         BatchNorm,
         DeltaOrthogonal,
         Fixup,

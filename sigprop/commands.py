@@ -143,6 +143,13 @@ def simulate(
             help="See sigprop list activations. (default: relu)",
         ),
     ] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(
+            "--dropout",
+            help="Probability that a unit gives 0, drawn once a network. (default: 0)",
+        ),
+    ] = None,
     law: Annotated[
         str | None,
         typer.Option(
@@ -324,6 +331,7 @@ def simulate(
         "stride": stride,
         "scheme": scheme,
         "activation": activation,
+        **({} if dropout is None else {"dropout": dropout}),
         "law": law,
         "process": process,
         "inner_process": inner_process,

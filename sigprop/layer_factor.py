@@ -40,6 +40,7 @@ from typing import overload
 import numpy as np
 from scipy.special import loggamma, rgamma, zeta
 
+from sigprop.activations.randomised_leaky_relu import RandomisedLeakyReLU
 from sigprop.errors import SpecError, Unsupported
 from sigprop.spec import Activation, check_count, check_number
 
@@ -123,6 +124,7 @@ class LayerFactor:
 
         (A function of the user counts as homogeneous where it was registered as such.)
         """
+        keep *= getattr(activation, "keep", 1.0)
         return cls(width=width, slopes=slopes_of(activation), keep=keep, orthogonal=orthogonal)
 
     # ------------------------------------------------------------------ one unit
@@ -388,8 +390,8 @@ def slopes_of(activation: Activation) -> tuple[float, float]:
     fixed = activation.negative_slope
     if fixed is not None:
         return fixed, fixed
-    if activation.homogeneous and activation.kind == "randomised_leaky_relu":
-        return activation.parameters
+    if isinstance(activation, RandomisedLeakyReLU):
+        return activation.low, activation.high
     raise Unsupported(
         f"activation {activation.kind!r} is not linear on either side of 0, so the square of a "
         "norm is not multiplied by a factor that is independent of it. Use linear, relu, "

@@ -198,6 +198,8 @@ def ensemble(asked: Mapping[str, Any], members: Mapping[str, Any], own: Sequence
             name, files[role] = "covariance", _array(f"--{role.replace(' ', '-')}", Path(name))
         if name is not None:
             chosen[role] = Process.family[name]
+    members = dict(members)
+    dropped = members.pop("dropout", None)
     values = _deal(members, chosen, own)
     for role, matrix in files.items():
         values[role]["matrix"] = matrix
@@ -213,6 +215,9 @@ def ensemble(asked: Mapping[str, Any], members: Mapping[str, Any], own: Sequence
         if asked.get(name) is not None
     }
     shape |= _of_images(asked)
+    dropout = asked.get("dropout", dropped)
+    if dropout is not None:
+        shape["dropout"] = dropout
     wide = asked["widths"] and scheme.default_block not in ("plain", "projection")
     shape.setdefault("block", "plain" if wide else scheme.default_block)
     network = Network(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sigprop.errors import SpecError
+from sigprop.errors import SpecError, Unsupported
 
 if TYPE_CHECKING:
     from sigprop.spec import Network
@@ -62,6 +62,11 @@ class ResidualMoment:
         """That of a layer of ``network`` with these hidden widths and variances of entries."""
         from sigprop.layer_factor import slopes_of
 
+        if network.dropout:
+            raise Unsupported(
+                f"the law of a branch under dropout is not known, got dropout = "
+                f"{network.dropout:g} in block {network.block!r}. Use block plain, or no dropout."
+            )
         log_variance = float(np.log(variances).sum())
         if network.form.pre:
             log_variance += math.log(network.phi.second_moment())

@@ -223,6 +223,10 @@ class Activation(Member):
         """phi(u), elementwise."""
         raise NotImplementedError
 
+    def active(self, u: np.ndarray, slopes: np.ndarray | None = None) -> np.ndarray:
+        """Which units pass their argument on as it is: those with u > 0."""
+        return np.asarray(u) > 0
+
     def derivative(self, u: np.ndarray) -> np.ndarray:
         """phi'(u), elementwise; at a kink the value for u <= 0."""
         raise NotImplementedError
@@ -469,6 +473,9 @@ class Network:
     inner_width : int or sequence, optional
         Hidden width of the branch (default: the width of the state that it leads to): one
         number, one for each layer, or for each layer a sequence of m - 1.
+    dropout : float
+        Probability in [0, 1) that a unit gives 0 instead; the others are divided by 1 - dropout.
+        Drawn once a network, for each unit of each layer, as in one step of training.
     input_width : int, optional
         Dimension of the network's input. Blocks ``identity`` and ``projection``: of x, which
         the stem reads (default: half the width of h_0, the most for which a first layer of
@@ -509,6 +516,7 @@ class Network:
     kernel: int | tuple[int, ...] = 3
     padding: str = "zero"
     stride: int | tuple[int, ...] = 1
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -527,6 +535,7 @@ class Network:
                 f"activation must be an Activation or the name of one, got {self.activation!r}. "
                 "Wrap a Python function with sigprop.activations.FunctionActivation."
             )
+        self._check_dropout(block)
         if self.input_width is not None and not block.post:
             self._widen_input(block)
         if self.widths is not None:
@@ -605,6 +614,22 @@ class Network:
             )
         return tuple(check_count(f"each {name}", entry) for entry in value)
 
+    def _check_dropout(self, block: Block) -> None:
+        why = "It is the probability that a unit gives 0."
+        dropout = check_number("dropout", self.dropout, low=0.0, high=1.0, open_high=True, why=why)
+        object.__setattr__(self, "dropout", dropout)
+        if dropout and block.post:
+            raise Unsupported(
+                f"dropout is not offered for block {self.block!r}, whose activation acts on the "
+                "sum of trunk and branch. Use another block, or leave out dropout."
+            )
+        if dropout and self.image is not None:
+            raise Unsupported(
+                f"dropout = {dropout:g} is not offered for convolutional networks, whose units are "
+                "pixels of a channel. Leave out image, or dropout."
+            )
+        _ = self.phi  # which refuses an activation that has no dropout
+
     def _widen_input(self, block: Block) -> None:
         """Say the ``input_width`` of a network without a stem by its ``widths``."""
         put, given = object.__setattr__, self.input_width
@@ -666,10 +691,14 @@ class Network:
         else:
             put(self, "inner_width", check_count("inner_width", inner, addressed=True))
 
-    @property
+    @cached_property
     def phi(self) -> Activation:
-        """The activation, as an object."""
+        """The activation, as an object; under dropout that of units which may be dropped."""
         assert isinstance(self.activation, Activation)
+        if self.dropout:
+            from sigprop.activations.uneven import DroppedOut
+
+            return DroppedOut.of(self.activation, self.dropout)
         return self.activation
 
     @property
@@ -799,6 +828,8 @@ class Network:
         if not self.convolutional:
             for name in ("image", *_OF_IMAGES):
                 del values[name]
+        if not self.dropout:
+            del values["dropout"]
         return values
 
     @classmethod
@@ -1023,6 +1054,10 @@ class Scheme(Member):
         assert isinstance(self.process, Process) and isinstance(inner, Process)
         return (*(inner,) * (network.matrices - 1), self.process)
 
+    def prepared(self, network: Network) -> Network:
+        """The network that the scheme means: another one only where it is a change of its units."""
+        return network
+
     def layers(self, network: Network) -> LayerTable:
         """Lower to the table of ``network``; subclasses end in `table`."""
         raise NotImplementedError
@@ -1145,6 +1180,7 @@ class Ensemble:
         ):
             if not isinstance(value, base):
                 raise SpecError(f"{name} must be a {base.__name__}, got {value!r}.")
+        object.__setattr__(self, "network", self.scheme.prepared(self.network))
         if self.inputs is None:
             from sigprop.inputs import Pair
 

@@ -6,13 +6,14 @@ where nothing is constant; hidden layers of one and two units are dead often.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from sigprop import rng
-from sigprop.activations import LeakyReLU, RandomisedLeakyReLU
+from sigprop.activations import BalancedReLU, LeakyReLU, RandomisedLeakyReLU
 from sigprop.backends import applicable, choose
 from sigprop.inputs import Given, Pair
 from sigprop.laws import Stable, StudentT
@@ -43,9 +44,17 @@ class Case:
 SUM_OF_3 = Given([[1.0, 0.2, -0.7], [-0.3, 1.1, 0.5], [0.7, 1.3, -0.2]])
 ROUGH, LONG = FractionalGaussianNoise(hurst=0.2), FractionalGaussianNoise(hurst=0.9)
 LEAKY, STEEP = LeakyReLU(slope=0.3), LeakyReLU(slope=-0.7)
+BALANCED = BalancedReLU(low=0.2, high=0.2)
 RANDOMISED = RandomisedLeakyReLU(low=-0.2, high=0.9)
 NARROW, SLIM = (1, 2, 1, 3), (2, 1, 3, 2, 1, 2, 2, 3)
 MIXED = (3, 5, 2, 4, 3)  # widths of a plain net
+
+
+def dropped(ensemble: Ensemble, dropout: float) -> Ensemble:
+    """The same with units that are dropped."""
+    network = dataclasses.replace(ensemble.network, dropout=dropout)
+    return Ensemble(network, ensemble.scheme, ensemble.inputs)
+
 
 CASES = {
     # one input, Gaussian: all three
@@ -78,6 +87,21 @@ CASES = {
     "inner randomised": Case(uneven("inner", RANDOMISED, hidden=SLIM), VECTORS),
     "preact randomised": Case(uneven("preact", RANDOMISED, bias_variance=0.2), VECTORS),
     "plain silu biased": Case(uneven("plain", "silu", states=MIXED, bias_variance=0.4), VECTORS),
+    # units that are dropped or turned about
+    "plain relu dropout": Case(dropped(uneven("plain", "relu", states=MIXED), 0.3), VECTORS),
+    "res3 leaky dropout": Case(dropped(uneven("res3", STEEP, hidden=NARROW), 0.4), VECTORS),
+    "inner randomised dropout": Case(
+        dropped(uneven("inner", RANDOMISED, bias_variance=0.2), 0.2), VECTORS
+    ),
+    "pair preact dropout": Case(dropped(uneven("preact", "relu", inputs=Pair()), 0.3), VECTORS),
+    "three in res1 dropout": Case(dropped(uneven("res1", LEAKY, inputs=SUM), 0.3), VECTORS),
+    "balanced": Case(uneven("res1", BALANCED, inputs=LONE), VECTORS),
+    "pair preact balanced": Case(
+        uneven("preact", BALANCED, hidden=NARROW, inputs=Pair(cosine=0.3)), VECTORS
+    ),
+    "uniform dropout": Case(
+        dropped(uneven("plain", LEAKY, states=MIXED, law="uniform"), 0.3), ("dense",)
+    ),
     # several inputs
     "pair res3 relu": Case(uneven("res3", "relu", inputs=Pair(cosine=-0.3)), VECTORS),
     "pair inner erf": Case(

@@ -583,7 +583,8 @@ def _walk(ensemble: Ensemble, name: str, gradient: bool = False) -> _Walk:
         alive = alive_probability(ensemble, name)
     phi, trunk = network.phi, network.form.trunk
     slope = 1.0 if phi.negative_slope is None else phi.negative_slope
-    slopes = phi.parameters if phi.kind == "randomised_leaky_relu" else (slope, slope)
+    random = phi.homogeneous and phi.negative_slope is None
+    slopes = phi.parameters if random else (slope, slope)
     with np.errstate(divide="ignore"):
         log_skip = np.log(np.abs(table.skip))
         log_variance = 2 * np.log(np.abs(table.branch * table.input_scale))

@@ -23,10 +23,12 @@ from sigprop.activations.linear import Linear
 from sigprop.activations.randomised_leaky_relu import RandomisedLeakyReLU
 from sigprop.activations.silu import SiLU
 from sigprop.activations.tanh import Tanh
+from sigprop.activations.uneven import BalancedReLU
 from sigprop.activations.user import FunctionActivation, function
 
 __all__ = [
     "GELU",
+    "BalancedReLU",
     "Erf",
     "FunctionActivation",
     "LeakyReLU",

@@ -6,14 +6,15 @@ For whatever it gives it is exact in law, jointly over all the fields asked for.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from sigprop.spec import Ensemble
+from sigprop.spec import Ensemble, LayerTable
 
-__all__ = ["Sampler", "applicable"]
+__all__ = ["Sampler", "applicable", "kept"]
 
 
 class Sampler:
@@ -111,6 +112,23 @@ class Sampler:
             One trace an ensemble, in order: what `sample` gives with this key, up to rounding.
         """
         return [self.sample(e, fields, layers, key, first, count) for e in ensembles]
+
+
+def kept(ensemble: Ensemble) -> LayerTable:
+    """The table by which kernels know of dropout: what divides kept units stands in a scale.
+
+    A unit that is kept is divided by the chance of it. The matrix that reads it does that, or in
+    a plain net the branch coefficient.
+    """
+    network, table = ensemble.network, ensemble.table
+    keep = getattr(network.phi, "keep", 1.0)
+    if keep == 1.0:
+        return table
+    if not network.form.trunk:
+        return dataclasses.replace(table, branch=table.branch / keep)
+    scale = table.scale.copy()
+    scale[:, 0 if network.form.pre else 1 :] /= keep
+    return dataclasses.replace(table, scale=scale)
 
 
 def applicable(ensemble: Ensemble, *, on_request: bool = False) -> frozenset[str]:

@@ -352,7 +352,7 @@ class _Walk:
             top = self.network.depth
             z = self._finished(matrix.times(h), h, stem.scale, top, 0, stem.bias_scale, shift)
             h = self._activation(z, shift, self.draws.slopes(top, 0, z.shape[1]), None)
-            on.append(z > 0)
+            on.append(self.phi.active(z, self.draws.slopes(top, 0, z.shape[1])))
             self.dead += ~h.any(axis=1)
         self.start, self.origin, self.start_norm = h, shift, _norm(h)
         self._see(0, h, shift, on)
@@ -370,7 +370,7 @@ class _Walk:
             nonlocal silent
             slopes = self.draws.slopes(layer, len(on), u.shape[1])
             y = self._activation(u, shift, slopes, passed.derivatives if self.gradient else None)
-            on.append(u > 0)
+            on.append(self.phi.active(u, slopes))
             silent |= ~y.any(axis=1)
             return y
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from sigprop.activations._codes import USER
-from sigprop.backends.base import Sampler, applicable
+from sigprop.activations.uneven import Uneven
+from sigprop.backends.base import Sampler, applicable, kept
 from sigprop.errors import SpecError
 from sigprop.spec import ADDRESSES, Activation, Ensemble, LayerTable
 
@@ -214,6 +215,14 @@ def _rows(table: LayerTable, unit: float = 1.0) -> np.ndarray:
     return np.ascontiguousarray(np.column_stack(columns))
 
 
+def _unit(phi: Activation) -> tuple[float, float, float, float]:
+    """(low, high, keep, turned): what a kernel is told of a unit beside its code."""
+    if isinstance(phi, Uneven):
+        return phi.unit
+    low, high = phi.parameters
+    return float(low), float(high), 1.0, 0.0
+
+
 def _common(ensemble: Ensemble, layers: np.ndarray) -> dict[str, Any]:
     """The arguments that conditional and dense kernels share, by name."""
     network, table = ensemble.network, ensemble.table
@@ -221,17 +230,16 @@ def _common(ensemble: Ensemble, layers: np.ndarray) -> dict[str, Any]:
     fan_in, fan_out = network.fans
     frame = ensemble.inputs.frame()
     given = ensemble.inputs.array(network.input_size)
-    parameters = tuple(float(x) for x in phi.parameters)
     return {
         "activation": _compiled(phi),
-        "slope": parameters,
+        "slope": _unit(phi),
         "scaled": not phi.homogeneous,
         "random_slopes": phi.homogeneous and phi.negative_slope is None and phi.code != USER,
         "pre": form.pre,
         "trunk": form.trunk,
         "centred": table.centred,
         "biased": 1 if table.biased else 0,
-        "table": _rows(table),
+        "table": _rows(kept(ensemble)),
         "fan_in": fan_in,
         "fan_out": fan_out,
         "widths": network.state_widths,
@@ -631,7 +639,7 @@ class Dense(Sampler):
         gradient = bool(fields & _GRADIENT_FIELDS)
         displaced = network.form.trunk and bool(fields & _DISPLACEMENT_FIELDS)
         common = _common(ensemble, layers)
-        common["table"] = _rows(ensemble.table, getattr(law, "unit", 1.0))
+        common["table"] = _rows(kept(ensemble), getattr(law, "unit", 1.0))
         fan_in, fan_out = network.fans
         state = 8 * inputs * (int(max(fan_in.max(), fan_out.max())) + 16)
         segment = _segment(network.depth, 1, state * (1 + network.matrices), state)

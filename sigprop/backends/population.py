@@ -20,9 +20,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from sigprop.activations.randomised_leaky_relu import RandomisedLeakyReLU
 from sigprop.backends.base import Sampler
 from sigprop.backends.tilted import FIELDS
-from sigprop.layer_factor import slopes_of
 from sigprop.spec import Ensemble, check_count, check_number
 
 __all__ = ["Population"]
@@ -81,10 +81,12 @@ class Population(Sampler):
             )
         if ensemble.network.convolutional or table.batch_norm:
             return "its copies are single vectors, not images nor a batch. Leave out --population."
-        if ensemble.network.form.post or table.structured:
+        network = ensemble.network
+        if network.form.post or table.structured or network.convolutional or table.batch_norm:
             return (
                 f"its copies are of plain blocks and unstructured matrices, got block "
-                f"{ensemble.network.block!r}. Use block plain, res1, res3, inner or preact."
+                f"{network.block!r}, scheme {ensemble.scheme.kind!r}. Use block plain, res1, res3, "
+                "inner or preact, fully connected and without batches."
             )
         if table.correlated:
             return (
@@ -176,9 +178,8 @@ def _step(
 
 def _activated(ensemble: Ensemble, u: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     phi = ensemble.network.phi
-    if phi.kind == "randomised_leaky_relu":
-        low, high = slopes_of(phi)
-        return np.where(u > 0, u, generator.uniform(low, high, u.shape) * u)
+    if isinstance(phi, RandomisedLeakyReLU):
+        return phi(u, phi.slopes(generator, u.shape))
     return phi(u)
 
 

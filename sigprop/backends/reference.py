@@ -419,9 +419,9 @@ def _divided(x: np.ndarray, deviation: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Passed:
-    """One activation of one layer: u, phi(u), phi'(u)."""
+    """One activation of one layer: which units are active, phi(u), phi'(u)."""
 
-    argument: np.ndarray
+    active: np.ndarray
     output: np.ndarray
     derivative: np.ndarray
 
@@ -436,7 +436,7 @@ def _activate(
     """phi(u), noted at the end of ``passed``."""
     more = slopes[len(passed) : len(passed) + 1]
     derivative = phi.derivative(u, *more) if differentiate else np.empty(0)
-    passed.append(_Passed(u, phi(u, *more), derivative))
+    passed.append(_Passed(phi.active(u, *more), phi(u, *more), derivative))
     return passed[-1].output
 
 
@@ -467,9 +467,9 @@ def forward(ensemble: Ensemble, draws: Draws, *, differentiate: bool = True) -> 
     stem_normalised = noted[0] if noted else None
     states, exponents = [h], [exponent]
     derivatives, normalised = [], []
-    activity = [share([unit.argument > 0 for unit in entered], h.shape[:2])]
+    activity = [share([unit.active for unit in entered], h.shape[:2])]
     silent = [_silent(entered, h.shape[:2])]
-    diversity = [_diversity([unit.argument > 0 for unit in entered], len(h))]
+    diversity = [_diversity([unit.active for unit in entered], len(h))]
     read, branches, skips = [], [], []
 
     for layer in range(network.depth):
@@ -512,9 +512,9 @@ def forward(ensemble: Ensemble, draws: Draws, *, differentiate: bool = True) -> 
         exponents.append(exponent)
         derivatives.append([unit.derivative for unit in passed])
         normalised.append(noted)
-        activity.append(share([unit.argument > 0 for unit in passed], h.shape[:2]))
+        activity.append(share([unit.active for unit in passed], h.shape[:2]))
         silent.append(_silent(passed, h.shape[:2]))
-        diversity.append(_diversity([unit.argument > 0 for unit in passed], len(h)))
+        diversity.append(_diversity([unit.active for unit in passed], len(h)))
     stem = entered[0].derivative if entered else None
     return Signal(
         states,

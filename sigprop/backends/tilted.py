@@ -35,6 +35,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import expit, gammaln, polygamma
 
+from sigprop.activations.randomised_leaky_relu import RandomisedLeakyReLU
 from sigprop.backends.base import Sampler
 from sigprop.errors import SpecError
 from sigprop.layer_factor import LayerFactor, slopes_of
@@ -99,10 +100,10 @@ class Tilted(Sampler):
             )
         if network.convolutional or table.batch_norm:
             return "it follows lengths, and images or a normalised batch are more. Leave it out."
-        if network.form.post or table.structured:
+        if network.form.post or table.structured or network.convolutional or table.batch_norm:
             return (
-                f"block {network.block!r} or its structured matrices see more of a state than its "
-                "length. Simulate without a tilt."
+                f"block {network.block!r} or its convolutions, batches or structured matrices see "
+                "more of a state than its length. Simulate without a tilt."
             )
         if table.law.kind != "gaussian":
             return f"a tilt is exact for Gaussian weights only, got {table.law.kind!r}. {elsewhere}"
@@ -182,6 +183,7 @@ class _Walk:
         self.network, self.table, self.tilt = network, ensemble.table, tilt
         self.size, self.generator, self.vectors = size, generator, by == "conditional"
         self.low, self.high = slopes_of(network.phi)
+        self.keep = float(getattr(network.phi, "keep", 1.0))
         self.log_norm, self.log_weight = np.zeros(size), np.zeros(size)
         given = ensemble.inputs.array(network.width)
         start = math.sqrt(network.width) if given is None else float(np.linalg.norm(given[0]))
@@ -213,7 +215,7 @@ class _Walk:
             share = self._tilted_share(d)
             square = share * self.generator.chisquare(d + theta, self.size)
         log_q = np.log(square)
-        self.log_weight += _log_mean(self.low, self.high, d, theta) - theta / 2 * log_q
+        self.log_weight += _log_mean(self.low, self.high, self.keep, d, theta) - theta / 2 * log_q
         log_size = 2 * (self.log_norm + math.log(self.table.scale[layer, 0]))
         bias = self.table.bias_scale[layer, 0]
         if bias:
@@ -222,9 +224,10 @@ class _Walk:
 
     def _tilted_share(self, d: int) -> np.ndarray:
         """|phi(v)|^2 of a direction v whose law is weighted by |phi(v)|^theta."""
-        steepest = max(1.0, self.low**2, self.high**2)
+        steepest = max(1.0, self.low**2, self.high**2) / self.keep**2
         share = np.ones(self.size)
-        left = np.arange(0 if self.low == self.high == 1 else self.size)
+        isometric = self.low == self.high == self.keep == 1
+        left = np.arange(0 if isometric else self.size)
         while left.size:
             if self.vectors:
                 proposed = self._share_of_vector(d, left.size)
@@ -251,10 +254,10 @@ class _Walk:
         return plus, 2 * self.generator.standard_gamma((n - count) / 2)
 
     def _activated(self, u: np.ndarray) -> np.ndarray:
-        slope: float | np.ndarray = self.low
-        if self.low != self.high:
-            slope = self.generator.uniform(self.low, self.high, u.shape)
-        return np.where(u > 0, u, slope * u)
+        phi = self.network.phi
+        if isinstance(phi, RandomisedLeakyReLU):
+            return phi(u, phi.slopes(self.generator, u.shape))
+        return phi(u)
 
     # -------------------------------------------------------------- residual
 
@@ -317,7 +320,7 @@ class _Walk:
         unit = float(a * np.prod(scale)) ** 2
         hidden = network.fans[1][layer, :-1].tolist()
         if not (self.vectors and network.form.pre):
-            if self.low == self.high:
+            if self.network.phi.negative_slope is not None:
                 return self._branch_of_counts(hidden, unit, c)
             return self._branch_of_vectors(hidden, None) * unit, np.zeros(self.size)
         return self._branch_of_vectors(hidden, self.unit) * unit, np.zeros(self.size)
@@ -374,9 +377,9 @@ class _Walk:
 
 
 @lru_cache(maxsize=256)
-def _log_mean(low: float, high: float, d: int, theta: float) -> float:
+def _log_mean(low: float, high: float, keep: float, d: int, theta: float) -> float:
     """log E Q^(theta/2) of a plain layer."""
-    return float(LayerFactor(width=d, slopes=(low, high)).log_moment(theta / 2))
+    return float(LayerFactor(width=d, slopes=(low, high), keep=keep).log_moment(theta / 2))
 
 
 @lru_cache(maxsize=64)

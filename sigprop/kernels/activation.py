@@ -13,10 +13,20 @@ import math
 from numba import types
 from numba.extending import overload
 
-from sigprop.activations._codes import ERF, GELU, LEAKY, LINEAR, RANDOMISED, RELU, SILU, TANH
+from sigprop.activations._codes import (
+    ERF,
+    GELU,
+    LEAKY,
+    LINEAR,
+    RANDOMISED,
+    RELU,
+    SILU,
+    TANH,
+    UNEVEN,
+)
 from sigprop.kernels.compiled import inner
 
-__all__ = ["apply", "back", "code_of", "limits", "slope_of", "units", "value_of"]
+__all__ = ["apply", "back", "code_of", "limits", "slope_of", "uneven", "units", "value_of"]
 
 _SQRT_HALF = math.sqrt(0.5)
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
@@ -31,6 +41,16 @@ def units(activation_is_scaled, shift):
     if not activation_is_scaled:
         return 1.0, 1.0
     return math.ldexp(1.0, int(min(shift, 1000))), math.ldexp(1.0, int(max(-shift, -1070)))
+
+
+@inner()
+def uneven(drawn, slope):
+    """Slopes above and below 0 of a unit: a number is the latter, inf drops it, -inf turns it."""
+    if drawn == math.inf:
+        return 0.0, 0.0
+    if drawn == -math.inf:
+        return slope, 1.0
+    return 1.0, drawn
 
 
 @inner()
@@ -150,6 +170,17 @@ def apply(activation, slope, up, down, slopes, slope_at, scale, z, z_at, n, out,
             u = u if u > 0.0 else slopes[i] * u
             out[i] = u
             total += u * u
+    elif code == UNEVEN:
+        slopes = slopes[slope_at : slope_at + n]
+        for i in range(n):
+            u = scale * z[i]
+            above, below = uneven(slopes[i], slope)
+            m = above if u > 0.0 else below
+            turned, lost = slopes[i] == -math.inf, slopes[i] == math.inf
+            active += 1.0 if (u > 0.0) != turned and not lost else 0.0
+            u = m * u
+            out[i] = u
+            total += u * u
     elif code == LINEAR or code == LEAKY:
         s = 1.0 if code == LINEAR else slope
         for i in range(n):
@@ -196,6 +227,15 @@ def back(
         for i in range(n):
             g = a * x[i] + b * y[i]
             g = g if scale * z[i] > 0.0 else slopes[i] * g
+            out[i] = g
+            total += g * g
+            product += g * z[i]
+    elif code == UNEVEN:
+        slopes = slopes[slope_at : slope_at + n]
+        for i in range(n):
+            g = a * x[i] + b * y[i]
+            above, below = uneven(slopes[i], slope)
+            g = g * above if scale * z[i] > 0.0 else g * below
             out[i] = g
             total += g * g
             product += g * z[i]

@@ -20,7 +20,7 @@ import math
 
 import numpy as np
 
-from sigprop.activations._codes import LEAKY, LINEAR, RANDOMISED, RELU
+from sigprop.activations._codes import LEAKY, LINEAR, RANDOMISED, RELU, UNEVEN
 from sigprop.kernels import activation as act
 from sigprop.kernels import passes, philox, vectors
 from sigprop.kernels.borrow import borrow, hold
@@ -151,6 +151,22 @@ def _activate(
             a += u * u
             b += u * v
             d += v * v
+    elif code == UNEVEN:
+        slopes = slopes[slope_at : slope_at + n]
+        for i in range(n):
+            u, v = p * one[i], q * one[i] + r * two[i]
+            above, below = act.uneven(slopes[i], slope)
+            m = above if u > 0.0 else below
+            k = above if v > 0.0 else below
+            turned, lost = slopes[i] == -math.inf, slopes[i] == math.inf
+            on += 1.0 if (u > 0.0) != turned and not lost else 0.0
+            also += 1.0 if (v > 0.0) != turned and not lost else 0.0
+            u, v = m * u, k * v
+            first[i] = u
+            second[i] = v
+            a += u * u
+            b += u * v
+            d += v * v
     else:
         factor, inverse = act.limits(code, up, down)
         for i in range(n):
@@ -225,6 +241,18 @@ def _through(
             g, h = first[i], second[i]
             g = g if p * one[i] > 0.0 else slopes[i] * g
             h = h if q * one[i] + r * two[i] > 0.0 else slopes[i] * h
+            first[i] = g
+            second[i] = h
+            a += g * g
+            b += g * h
+            d += h * h
+    elif code == UNEVEN:
+        slopes = slopes[slope_at : slope_at + n]
+        for i in range(n):
+            g, h = first[i], second[i]
+            above, below = act.uneven(slopes[i], slope)
+            g = g * above if p * one[i] > 0.0 else g * below
+            h = h * above if q * one[i] + r * two[i] > 0.0 else h * below
             first[i] = g
             second[i] = h
             a += g * g

@@ -66,11 +66,24 @@ def subtract_mean(x, x_at, n):
 
 @strict
 def draw_slopes(key, bounds, layer, replica, which, n, scratch, out):
-    """Negative slopes of activation ``which`` of a layer, uniform between the bounds."""
+    """What the units of activation ``which`` of a layer do: negative slopes, as a rule.
+
+    The bounds are (low, high, keep, turned): a slope is uniform between the first two, a unit
+    that is dropped gets inf, a turned one -inf. One uniform tells both what happens and, stretched
+    over the chance that the unit is kept, its slope.
+    """
     philox.uniforms(key, layer, replica, philox.SLOPE + 256 * which, n, scratch, out)
-    middle, half = 0.5 * (bounds[0] + bounds[1]), 0.5 * (bounds[1] - bounds[0])
+    low, high, keep, turned = bounds
+    middle, half = 0.5 * (low + high), 0.5 * (high - low)
+    if keep == 1.0 and turned == 0.0:
+        for i in range(n):
+            out[i] = middle + half * out[i]
+        return
     for i in range(n):
-        out[i] = middle + half * out[i]
+        chance = 0.5 + 0.5 * out[i]
+        value = low + (high - low) * (chance / keep)
+        value = -math.inf if chance < turned else value
+        out[i] = math.inf if chance >= keep else value
 
 
 # What is done once a replica or at recorded layers only is strict, so that it is compiled once

@@ -22,12 +22,14 @@ orthogonal       matrices that keep lengths                      1
 delta_orthogonal the same at the centre of kernels               1
 looks_linear     units in pairs: a ReLU net that acts linearly   1
 risotto          looks-linear residual blocks: an isometry       alpha, 1
+balanced         random signs of units                          sqrt(1 - alpha^2)
 fractional       keep a moment of order s < 2, or log|h|         found for block and s
 random_walk      log|h| without drift, to first order            1
 given            every number explicit                           as given
 ================ =============================================== ==========================
 """
 
+from sigprop.schemes.balanced import Balanced
 from sigprop.schemes.batch_norm import BatchNorm
 from sigprop.schemes.delta_orthogonal import DeltaOrthogonal
 from sigprop.schemes.fixup import Fixup
@@ -49,6 +51,7 @@ from sigprop.schemes.skipinit import SkipInit
 from sigprop.schemes.stable import StableResNet
 
 __all__ = [
+    "Balanced",
     "BatchNorm",
     "DeltaOrthogonal",
     "Fixup",

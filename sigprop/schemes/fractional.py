@@ -109,6 +109,12 @@ class Fractional(Scheme):
 
     def layers(self, network: Network) -> LayerTable:
         self.check_block(network)
+        if network.convolutional:
+            raise Unsupported(
+                f"scheme 'fractional' is of fully connected layers, got an image of "
+                f"{network.image}: beside each other pixels share weights, and the norm of a layer "
+                f"is no independent factor ({network.phi.kind}). Leave out image."
+            )
         return self._residual(network) if network.form.trunk else self._plain(network)
 
     # ---------------------------------------------------------------------- plain

@@ -38,6 +38,11 @@ class RandomWalk(Scheme):
     def layers(self, network: Network) -> LayerTable:
         self.check_block(network)
         fan_in, fan_out = network.fans
+        if network.convolutional:
+            raise Unsupported(
+                f"scheme 'random_walk' is of fully connected layers ({network.phi.kind}), got an "
+                f"image of {network.image}. Leave out image, or use scheme 'he'."
+            )
         if network.phi.kind == "relu":
             log_gain = 0.5 * math.log(2) + 1.2 / (np.maximum(fan_out, 6) - 2.4)
         elif network.phi.kind == "linear":

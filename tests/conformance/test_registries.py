@@ -278,7 +278,7 @@ def test_a_scheme_lowers_to_a_table_or_says_why_not(kind, block):
         assert np.isfinite(matrix).all() and (matrix >= 0).all()
     assert isinstance(table.law, WeightLaw) and isinstance(table.centred, bool)
     found = kind == "fractional"  # a scheme that finds the skip which keeps a moment
-    if kind == "normal":  # sets its skip itself
+    if kind in ("normal", "balanced"):  # set their skip themselves
         np.testing.assert_allclose(table.skip**2 + table.branch**2, 1.0, rtol=1e-15)
     else:
         assert (table.skip == 0).all() if block == "plain" else found or (table.skip == 1).all()

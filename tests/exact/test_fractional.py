@@ -7,12 +7,14 @@ import mpmath
 import numpy as np
 import pytest
 
+import sigprop
 from analysis.theory import log_norm_mean, log_norm_moment
-from sigprop import Ensemble, Fractional, He, Network, Point, RandomWalk
+from sigprop import Balanced, BalancedReLU, Ensemble, Fractional, He, Network, Point, RandomWalk
 from sigprop.activations import LeakyReLU, Linear, RandomisedLeakyReLU, ReLU
 from sigprop.cli import main
 from sigprop.errors import SpecError, Unsupported
 from sigprop.residual_moment import ResidualMoment, memory_slack
+from tests.stat import assert_agrees
 
 WIDTHS = (3, 5, 2, 4, 3)
 
@@ -255,3 +257,80 @@ def test_gain_refuses_what_has_no_meaning(capsys):
     ):
         status, out, err = run(capsys, *words.split())
         assert status == 2 and out == "" and says in err
+
+
+# ------------------------------------------------------------------- dropout and balance
+
+
+def test_dropout_leaves_the_law_of_other_networks_alone():
+    """Digests name streams and files: they are what they were before there was dropout."""
+    network = Network(depth=4, width=10)
+    assert "dropout" not in network.to_dict()
+    law = Ensemble(Network(depth=2, width=5, block="plain", dropout=0.25), Fractional(s=1.0))
+    again = Ensemble.from_dict(json.loads(json.dumps(law.to_dict())))
+    assert again == law and again.digest == law.digest
+    assert (
+        law.digest != Ensemble(Network(depth=2, width=5, block="plain"), Fractional(s=1.0)).digest
+    )
+
+
+def test_under_dropout_the_moment_of_the_living_and_the_dropped_is_kept():
+    """Reference value of section 2, and the measured moment: no error where tilt = order."""
+    wide = Network(depth=1, width=128, block="plain", dropout=0.2)
+    sigma = Fractional(s=1.0).layers(wide).scale[0, 0]
+    np.testing.assert_allclose(sigma, 0.1125202232221, rtol=1e-12)
+    for phi in ("relu", "linear", LeakyReLU(slope=0.3), RandomisedLeakyReLU()):
+        network = Network(depth=6, width=4, block="plain", activation=phi, dropout=0.3)
+        law = Ensemble(network, Fractional(s=1.3), Point())
+        found = sigprop.estimate_moment(law, 1.3, replicas=50)
+        np.testing.assert_allclose(found.norm_moment_log[0, :, 0], 0.0, atol=1e-9)
+
+
+def test_he_under_dropout_keeps_the_mean_square():
+    law = Ensemble(Network(depth=3, width=5, block="plain", dropout=0.3), He(), Point())
+    found = sigprop.estimate_moment(law, 2.0, replicas=50)
+    np.testing.assert_allclose(found.norm_moment_log[0, :, 0], 0.0, atol=1e-9)
+
+
+def test_dropout_is_refused_where_it_has_no_law_or_no_formula():
+    for wrong in (-0.1, 1.0, math.nan):
+        with pytest.raises(SpecError, match="dropout"):
+            Network(depth=1, dropout=wrong)
+    with pytest.raises(Unsupported, match="gelu"):
+        Network(depth=1, activation="gelu", dropout=0.1)
+    with pytest.raises(Unsupported, match="identity"):
+        Network(depth=1, block="identity", dropout=0.1)
+    with pytest.raises(Unsupported, match="branch under dropout"):
+        Fractional(s=1.0).layers(Network(depth=1, width=5, dropout=0.1))
+    dropped = Ensemble(Network(depth=3, width=5, block="plain", dropout=0.1), He(), Point())
+    with pytest.raises(Unsupported, match="conditional"):
+        sigprop.simulate(dropped, "norm", replicas=2, sampler="chain")
+    for theory in (log_norm_mean, lambda law: log_norm_moment(law, 1.0)):
+        with pytest.raises(Unsupported, match="dropped"):
+            theory(dropped)
+
+
+def test_balanced_makes_a_state_forget_its_branches():
+    """Section 5, n = 100, L layers: mean -1.125 L/n and variance 2.25 L/n of log|h|^2."""
+    law = Ensemble(Network(depth=100, width=100, block="res1"), Balanced(), Point())
+    assert law.network.activation == BalancedReLU()
+    np.testing.assert_allclose(law.table.skip**2 + law.table.branch**2, 1.0, rtol=1e-14)
+    found = sigprop.simulate(law, "norm", replicas=3000, layers=[100])
+    mean, variance = 2 * found.log_norm_mean[-1, 0], 4 * found.log_norm_variance[-1, 0]
+    errors = 2 * found.log_norm_mean_se[-1, 0], 4 * found.log_norm_variance_se[-1, 0]
+    # The law is to leading order in 1/n: its slack of 8/n is told in the specification.
+    assert_agrees(mean, -1.125, math.hypot(errors[0], 0.03), resolution=0.5)
+    assert_agrees(variance, 2.25, math.hypot(errors[1], 0.06), resolution=1.2)
+    active = sigprop.simulate(law, "activity", replicas=500, layers=[100], seed=1)
+    assert_agrees(active.activity_mean[-1, 0], 0.5, active.activity_mean_se[-1, 0], resolution=0.05)
+
+
+def test_balanced_is_refused_where_signs_mean_nothing():
+    with pytest.raises(SpecError, match="alpha"):
+        Balanced(alpha=1.0)
+    with pytest.raises(SpecError, match="skip"):
+        Balanced(skip=0.5)
+    with pytest.raises(Unsupported, match="gelu"):
+        Ensemble(Network(depth=1, block="res1", activation="gelu"), Balanced())
+    with pytest.raises(SpecError, match="one slope"):
+        BalancedReLU(low=0.0, high=0.5)
