@@ -267,8 +267,8 @@ def simulate(
         typer.Option(
             "--observe",
             metavar="NAME,NAME,...",
-            help="Among norm, displacement, gradient, separability, activity. "
-            "(default: all that apply)",
+            help="Among norm, displacement, gradient, separability, activity, and on request only "
+            "spectrum, balance, diversity, first_step. (default: all that apply but these)",
         ),
     ] = None,
     keep: Annotated[
@@ -524,8 +524,8 @@ def sweep(
         typer.Option(
             "--observe",
             metavar="NAME,NAME,...",
-            help="Among norm, displacement, gradient, separability, activity. "
-            "(default: all that apply)",
+            help="Among norm, displacement, gradient, separability, activity, and on request only "
+            "spectrum, balance, diversity, first_step. (default: all that apply but these)",
         ),
     ] = None,
     keep: Annotated[

@@ -253,6 +253,14 @@ def _columns(picked: xr.Dataset, depth: int) -> tuple[list[list[str]], list[str]
         columns.append(["sd", *(_plain(float(value), ".2g") for value in spread)])
     pairs("log|p|", "log_gradient_mean")
     pairs("cosine", "cosine_mean")
+    pairs("cosine z", "looks_linear_cosine_mean")
+    pairs("branch", "branch_energy_mean")
+    pairs("skip", "skip_energy_mean")
+    pairs("diverse", "diversity_mean")
+    if "log_first_step_mean" in picked:
+        zero = np.asarray(picked.first_step_zero_fraction.values) == 1
+        step = np.where(zero, -np.inf, picked.log_first_step_mean.values)
+        columns.append(["step", *(scientific(float(value)) for value in step)])
     if "log_displacement_mean" in picked:
         zero = np.asarray(picked.displacement_zero_fraction.values) == 1
         moved = np.where(zero, -np.inf, picked.log_displacement_mean.values)
@@ -293,6 +301,10 @@ def _legend(result: xr.Dataset, notes: list[str]) -> list[str]:
         "log_norm_mean": "|h|: norm over its start",
         "log_norm_variance": "sd: spread of log|h| over networks",
         "log_gradient_mean": "|p|: gradient over its value at the top",
+        "looks_linear_cosine_mean": "z = h_+ - h_-: looks-linear coordinates",
+        "branch_energy_mean": "branch, skip: what each brings to the layer, of |h|^2",
+        "diversity_mean": "diverse: 4 p (1-p) of the share p of inputs that turn a unit on",
+        "log_first_step_mean": "step: typical |df|/(eta |h_0|^2 |p_L|^2) of one step",
         "log_displacement_mean": "moved: typical |h - h_0|/|h_0|",
         "activity_mean": "active: fraction of active units",
         "dead_layers_mean": "dead: dead branches so far",

@@ -527,8 +527,7 @@ class _Walk:
             self._put("skip_energy", layer, nothing)
         self._see_pairs(layer, "", h, shift)
         if self.table.paired:
-            pairs = layer > 0 or self.form.post
-            self._see_pairs(layer, "looks_linear_", _apart(h) if pairs else h, shift)
+            self._see_pairs(layer, "looks_linear_", self._coordinates(layer, h), shift)
         if self.gradient:
             self.states[layer] = h
 
@@ -541,14 +540,20 @@ class _Walk:
         gram = h.swapaxes(1, 2) @ h
         self._put(f"{prefix}cosine", layer, _cosine(gram))
         self._put(f"{prefix}effective_rank", layer, _effective_rank(gram))
-        one, other = np.triu_indices(self.shape[1], 1)
-        apart = _log(_norm(h[:, :, one] - h[:, :, other])) + _LOG_2 * shift[:, None]
-        if layer == 0:
-            self.__dict__[f"{prefix}apart"] = apart
-        begun = self.__dict__[f"{prefix}apart"]
+        apart = self._apart(h, shift)
+        begun = self._apart(self._coordinates(0, self.start) if prefix else self.start, self.origin)
         same = np.isneginf(apart)
         ratio = np.where(same, -np.inf, apart - np.where(same, 0.0, begun))
         self._put(f"log_{prefix}distance", layer, ratio)
+
+    def _apart(self, h: np.ndarray, shift: np.ndarray) -> np.ndarray:
+        """Logarithms of the distances of all pairs."""
+        one, other = np.triu_indices(self.shape[1], 1)
+        return _log(_norm(h[:, :, one] - h[:, :, other])) + _LOG_2 * shift[:, None]
+
+    def _coordinates(self, layer: int, h: np.ndarray) -> np.ndarray:
+        """z of a state of pairs; the input of a plain net is z itself."""
+        return _apart(h) if layer > 0 or self.form.post else h
 
     def _see_gradient(self, layer: int, p: np.ndarray, lift: np.ndarray) -> None:
         if layer not in self.slots:

@@ -97,13 +97,13 @@ def check_pairs(scheme: str, network: Network, *, lossy: bool) -> None:
     check_stride(scheme, network)
     entering, first = network.input_channels, int(widths[0])
     if first < 2 * entering:
-        shorter = f"input_width = {first // 2}" if stem else f"an input of {first // 2}"
+        shorter = f"input_width = {first // 2}"
         longer = "width" if stem or network.widths is None else "first layer"
         raise SpecError(
             f"scheme {scheme!r} needs a first layer of at least {2 * entering} units, got {first}: "
             f"{entering} inputs need {entering} pairs, or what does not fit is lost. Use a "
-            f"{longer} of {2 * entering}{' and an input of half as many' if not stem else ''}, "
-            f"{shorter}, or lossy = True."
+            f"{longer} of {2 * entering} beside input_width = {entering}, {shorter}, or "
+            "lossy = True."
         )
     falls = np.flatnonzero(np.diff(widths) < 0)
     if falls.size:
