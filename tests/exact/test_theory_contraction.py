@@ -11,6 +11,7 @@ from analysis.theory import log_linear_alignment
 from sigprop import Ensemble, Network, Point, Power
 from sigprop.errors import Unsupported
 from sigprop.processes import FractionalGaussianNoise, Tied
+from sigprop.schemes import GivenScheme
 from tests.stat import assert_agrees
 
 
@@ -62,7 +63,11 @@ def test_networks_drawn_in_full_fade_as_fast(hurst, width, beta):
 
 def test_uneven_layers_follow_the_sum_over_pairs():
     process = opposing(0.3)
-    ensemble = law(7, 4, 0.2, process)
+    scheme = GivenScheme(
+        branch=(0.3, -1.0, 0.5, 2.0, 0.1, 0.7, 1.3), variance=0.4, process=process
+    )  # fmt: skip
+    network = Network(depth=7, width=4, block="res1", activation="linear")
+    ensemble = Ensemble(network, scheme, Point())
     size = ensemble.table.branch * ensemble.table.scale[:, -1]
     k = process.covariance(7) * np.outer(size, size)
     pairs = [np.triu(k[:n, :n], 1).sum() for n in range(8)]
