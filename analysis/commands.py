@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from analysis.design import Design
     from sigprop.spec import Ensemble
 
-__all__ = ["compare", "design", "predict"]
+__all__ = ["compare", "design", "of_a_law", "predict"]
 
 # Options of simulate that say how it is run, not which law: all others are of the law.
 _RUN = {"context", "replicas", "seed", "workers", "sampler", "layers", "orders", "observe", "keep"}
@@ -71,7 +71,7 @@ _FamilyError = Annotated[
 _Style = Annotated[Format, typer.Option("--format", help="What to print.")]
 
 
-def _of_a_law(command: Callable[..., None]) -> Callable[..., None]:
+def of_a_law(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command, whose first argument is an Ensemble, the options of a law instead."""
     law = [
         parameter.replace(annotation=hint)
@@ -106,7 +106,7 @@ def _of_a_law(command: Callable[..., None]) -> Callable[..., None]:
 # ------------------------------------------------------------------------- commands
 
 
-@_of_a_law
+@of_a_law
 def predict(
     ensemble: typing.Any,
     layers: _Layers = None,
@@ -182,7 +182,7 @@ def compare(
     raise typer.Exit(verdict.exit_status)
 
 
-@_of_a_law
+@of_a_law
 def design(
     ensemble: typing.Any,
     resolution: Annotated[

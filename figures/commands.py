@@ -41,7 +41,18 @@ def plot(
     from sigprop.result import read
 
     found, _ = read(result)  # of one ensemble: a sweep has no single depth to draw against
-    save_picture(draw(found), path)
+    if "singular_density" in found and "log_norm_mean" not in found:
+        import json
+
+        from analysis.spectra import densities
+        from figures.gallery import spectra
+        from sigprop.spec import Ensemble
+
+        law = Ensemble.from_dict(json.loads(found.attrs["ensemble"]))
+        theory = densities(law, found.layer.values.tolist())
+        save_picture(spectra.draw(found, theory), path)
+    else:
+        save_picture(draw(found), path)
     print(f"wrote {path}")
 
 

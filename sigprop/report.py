@@ -25,6 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 _WIDTH = 100
+_MEASURED = ("log_norm_mean", "log_gradient_mean", "cosine_mean", "activity_mean")
 
 
 def text(result: xr.Dataset) -> str:
@@ -34,7 +35,15 @@ def text(result: xr.Dataset) -> str:
 
         return side_by_side.text(result)
     who = "\n".join(textwrap.fill(line, _WIDTH) for line in headline(result).splitlines())
-    parts = (who, table(result), textwrap.fill(sentence(result), _WIDTH))
+    parts = [who]
+    spectral = "singular_density" in result
+    # What is recorded beside the spectrum has a table of its own; nothing else, no such table.
+    if not spectral or any(name in result for name in _MEASURED):
+        parts += [table(result), textwrap.fill(sentence(result), _WIDTH)]
+    if spectral:
+        from sigprop.spectral_report import spectral_sentence, spectral_table
+
+        parts += [spectral_table(result), textwrap.fill(spectral_sentence(result), _WIDTH)]
     return "\n\n".join(parts)
 
 

@@ -11,7 +11,9 @@ the largest is walked again in the graded form of `sigprop.backends.graded`.
 Weights are drawn from their addresses where they are used, and kept only where they are small.
 All else, the passes forward and backward and what is read off them, is that of the reference.
 
-Large networks are for `sigprop.lanczos`, which multiplies vectors only.
+Convolutions are written out as matrices over all pixels: this is for small images. What a network
+too large for this leaves to be measured is the mean square of the singular values, for which a
+random direction serves: the norm of a gradient (Hutchinson's estimate).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from sigprop.backends import reference
 from sigprop.backends.base import Sampler, applicable
 from sigprop.backends.correlated import one_blas_thread
 from sigprop.backends.graded import Graded, product_logs
+from sigprop.image import strided
 from sigprop.kernels import philox
 from sigprop.spec import Ensemble, Structure
 
@@ -58,7 +61,7 @@ class Weights(Sequence[list[np.ndarray]]):
             for j, process in enumerate(table.processes)
             if not process.independent
         }
-        self.keeps = 8 * int((fan_in * fan_out).sum()) <= _KEPT_BYTES
+        self.keeps = 8 * int(_entries(ensemble).sum()) <= _KEPT_BYTES
         self.kept: dict[int, list[np.ndarray]] = {}
 
     def generator(self, layer: int, matrix: int) -> np.random.Generator:
@@ -80,6 +83,11 @@ class Weights(Sequence[list[np.ndarray]]):
             drawn: list[np.ndarray] = []
             for j in range(len(self.shapes[layer])):
                 drawn.append(self._matrix(layer, j, drawn))
+            if self.law.network.convolutional:
+                drawn = [
+                    reference._matrix_of_kernel(w, shape[0], *self.law.convolution(layer, j))
+                    for j, (w, shape) in enumerate(zip(drawn, self.shapes[layer], strict=True))
+                ]
             if not self.keeps:
                 self.kept.clear()
             self.kept[layer] = drawn
@@ -118,8 +126,15 @@ def draws_of(ensemble: Ensemble, key: np.ndarray, replica: int) -> reference.Dra
     stem = reference._stem(ensemble, [weights.generator(0, 254)])
     biases = [
         [
-            scale * (rest.standard_normal((1, 1, rows)) if scale != 0 else np.zeros((1, 1, rows)))
-            for scale, (rows, _) in zip(ensemble.table.bias_scale[layer], shapes, strict=True)
+            reference._on_images(
+                ensemble,
+                scale * (rest.standard_normal((1, 1, n)) if scale != 0 else np.zeros((1, 1, n))),
+                layer,
+                j,
+            )
+            for j, (scale, (n, _)) in enumerate(
+                zip(ensemble.table.bias_scale[layer], shapes, strict=True)
+            )
         ]
         for layer, shapes in enumerate(weights.shapes)
     ]
@@ -128,7 +143,7 @@ def draws_of(ensemble: Ensemble, key: np.ndarray, replica: int) -> reference.Dra
     if isinstance(phi, RandomisedLeakyReLU):
         units = reference._activation_widths(ensemble)
         slopes = [[phi.slopes(rest, (1, n))[None] for n in layer] for layer in units]
-    top = rest.standard_normal((1, 1, int(ensemble.network.state_widths[-1])))
+    top = rest.standard_normal((1, 1, int(ensemble.network.state_sizes[-1])))
     return reference.Draws(inputs, weights, biases, slopes, top, *stem)
 
 
@@ -178,7 +193,7 @@ class _Walk:
 
     def sizes(self, layer: int) -> int:
         """How many singular values there are at a layer."""
-        return min(self.network.input_size, int(self.network.state_widths[layer]))
+        return min(self.network.input_size, int(self.network.state_sizes[layer]))
 
     def entered(self, x: np.ndarray) -> tuple[np.ndarray, Rows]:
         """The derivative of what comes before layer 1, times ``x``."""
@@ -213,7 +228,7 @@ class _Walk:
         elif rows is kept:
             carried = x
         else:
-            carried = _whole(x, rows, int(self.network.state_widths[layer]))
+            carried = _whole(x, rows, int(self.network.state_sizes[layer]))
             carried = carried if kept is None else carried[kept]
         y += carried if skip == 1.0 else skip * carried
         return (y, kept) if last is None else last.masked(y, kept)
@@ -289,18 +304,31 @@ def singular_logs(
 # ---------------------------------------------------------------- the sampler
 
 
+def _entries(ensemble: Ensemble) -> np.ndarray:
+    """Of every matrix, written out for all pixels; shape (depth, matrices)."""
+    fan_in, fan_out = ensemble.network.fans
+    entries = (fan_in * fan_out).astype(float)
+    if ensemble.network.convolutional:
+        for layer, j in np.ndindex(entries.shape):
+            size, _, stride, _ = ensemble.convolution(layer, j)
+            entries[layer, j] *= math.prod(size) * math.prod(strided(size, stride))
+    return entries
+
+
 def need_bytes(ensemble: Ensemble) -> int:
     """Memory that one network takes, a worker, in bytes: an estimate from above."""
     network = ensemble.network
     fan_in, fan_out = network.fans
-    start, widest = network.input_size, int(max(fan_in.max(), fan_out.max()))
-    weights = int((fan_in * fan_out).sum())
+    entries = _entries(ensemble)
+    pixels = max(1, int((network.state_sizes // network.state_widths).max()))
+    start, widest = network.input_size, pixels * int(max(fan_in.max(), fan_out.max()))
+    weights = int(entries.sum())
     whole = weights if ensemble.table.correlated else 0
-    layer = int((fan_in * fan_out).sum(axis=1).max())
+    layer = int(entries.sum(axis=1).max())
     kept = min(weights, max(_KEPT_BYTES // 8, layer))
     states = ensemble.inputs.count * (network.matrices + 3) * widest * (network.depth + 1)
     # J, its successor, a product and the copy that is decomposed; a matrix drawn twice over.
-    products = 5 * widest * start + 3 * widest * widest
+    products = 5 * widest * start + 3 * int(entries.max())
     return 8 * (whole + kept + states + products)
 
 
@@ -316,17 +344,16 @@ class Jacobian(Sampler):
         absent = sorted(fields - applicable(ensemble, on_request=True))
         if absent:
             return f"this ensemble has no {', '.join(absent)}. Leave it out."
-        if ensemble.network.convolutional or ensemble.table.batch_norm:
-            what = "images" if ensemble.network.convolutional else "batch normalisation"
-            return f"it draws matrices without {what}. Use --sampler reference."
+        if ensemble.table.batch_norm:
+            return "it knows no batch normalisation. Use --sampler reference."
         need = need_bytes(ensemble)
         if need > LARGEST_BYTES:
             fits = int(0.99 * ensemble.network.width * math.sqrt(LARGEST_BYTES / need))
             return (
                 f"the Jacobian and its factors would take {need / 2**30:.1f} GiB a worker at "
                 f"width {ensemble.network.width}, and {LARGEST_BYTES / 2**30:.0f} GiB are "
-                f"allowed. A width of about {fits} would fit; for wider ones there is "
-                "sigprop spectrum --method lanczos."
+                f"allowed. A width of about {fits} would fit; of wider ones --observe gradient "
+                "measures the mean square singular value, by a random direction."
             )
         return None
 

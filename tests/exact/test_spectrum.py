@@ -123,6 +123,15 @@ CASES = {
         Network(depth=4, block="projection", widths=(8, 8, 12, 12, 16), inner_width=6),
         Risotto(alpha=0.7, skip=0.9),
     ),
+    "images": Ensemble(
+        Network(depth=3, block="projection", width=4, image=4, kernel=3, input_width=2), He()
+    ),
+    "images, plain": Ensemble(
+        Network(depth=2, block="plain", widths=(2, 5, 3), image=4, kernel=3), He(bias_variance=0.1)
+    ),
+    "risotto images": Ensemble(
+        Network(depth=3, block="projection", width=8, image=4, kernel=3), Risotto()
+    ),
     "risotto identity": Ensemble(
         Network(depth=4, block="identity", width=10, inner_width=4), Risotto(alpha=0.5)
     ),
@@ -230,6 +239,14 @@ def test_a_risotto_network_is_an_isometry_at_depth_1000(block):
         found, _, _ = walked(ensemble, replica, np.array([1, 10, 100, 1000]))
         assert found.shape == (4, 8)
         assert np.abs(np.expm1(found)).max() < 1e-10
+
+
+def test_a_risotto_network_of_images_is_an_isometry():
+    """3x3 kernels, 4 channels on 4 x 4 pixels, 30 blocks."""
+    network = Network(depth=30, block="projection", width=4, image=4, kernel=3)
+    found, _, _ = walked(Ensemble(network, Risotto()), 0, np.array([1, 30]))
+    assert found.shape == (2, 32)
+    assert np.abs(np.expm1(found)).max() < 1e-10
 
 
 @pytest.mark.parametrize("alpha", [0.3, 2.0])
