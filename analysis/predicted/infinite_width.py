@@ -33,7 +33,12 @@ from analysis.prediction import Prediction, predictions
 from analysis.theory.correlation import correlation_map
 from analysis.theory.mean_field import MeanField, mean_field
 from analysis.theory.second_moment import log_mean_square
-from analysis.theory.wide_kernels import infinite_width_gradient, infinite_width_gram
+from analysis.theory.wide_kernels import (
+    check_kernel,
+    infinite_width_gradient,
+    infinite_width_gram,
+    start_squares,
+)
 from sigprop.errors import Unsupported
 from sigprop.spec import Ensemble
 
@@ -183,8 +188,8 @@ def _gram(law: _Law) -> np.ndarray:
     ensemble = law.ensemble
     count, depth = ensemble.inputs.count, ensemble.network.depth
     if ensemble.network.phi.negative_slope is None:
-        form, matrices = ensemble.network.form, ensemble.network.matrices
-        bends = matrices if form.pre or not form.trunk else matrices - 1
+        form, matrices = ensemble.network.form, ensemble.network.branch_matrices
+        bends = matrices - (form.trunk and not form.pre) + form.projected
         integrals = bends * depth * count * (count - 1) // 2
         if integrals > _MOST_INTEGRALS:
             raise Unsupported(
@@ -210,16 +215,8 @@ def _finite(ensemble: Ensemble, gram: np.ndarray | None = None) -> np.ndarray:
 def _square(law: _Law, index: int) -> np.ndarray:
     """|h_l|^2 / d of one input alone, which takes no double integral."""
     ensemble = law.ensemble
-    frame = ensemble.inputs.frame()
-    width = ensemble.network.width
-    if frame is None:
-        if ensemble.network.form.pre:
-            infinite_width_gram(ensemble)  # refuses: coordinates are not Gaussian
-        vector = np.asarray(ensemble.inputs.array(width), float)[index]
-        start = float(vector @ vector) / width
-    else:
-        start = float(np.sum(np.asarray(frame, float)[index] ** 2))
-    return _finite(ensemble, np.array([[start]]))[:, 0, 0]
+    check_kernel(ensemble, "infinite_width_gram", False)
+    return _finite(ensemble, start_squares(ensemble)[index].reshape(1, 1))[:, 0, 0]
 
 
 def _added(square: np.ndarray, skip: np.ndarray, unskipped: float = 1 / 3) -> np.ndarray:
@@ -228,6 +225,12 @@ def _added(square: np.ndarray, skip: np.ndarray, unskipped: float = 1 / 3) -> np
         steps = np.diff(np.log(square)) - 2 * np.log(np.abs(skip))
     steps = np.where(skip == 0, unskipped, np.maximum(steps, 0.0))
     return np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def _carried(ensemble: Ensemble) -> np.ndarray:
+    """The skip coefficients, 0 where a trunk does not carry the state itself."""
+    skip = ensemble.table.skip
+    return np.zeros_like(skip) if ensemble.network.form.projected else skip
 
 
 class _Kernel(Prediction):
@@ -240,11 +243,12 @@ class _Kernel(Prediction):
     def square(self, ensemble: Ensemble, index: int) -> np.ndarray:
         return _square(_Law(ensemble.digest, ensemble), index)
 
+    post = True  # of block projection; the theory refuses the other
     unskipped: ClassVar[float] = 1 / 3  # what a layer without skip connection adds to T
 
     def added(self, ensemble: Ensemble, index: int) -> np.ndarray:
         """T, shape (depth + 1,)."""
-        return _added(self.square(ensemble, index), ensemble.table.skip, self.unskipped)
+        return _added(self.square(ensemble, index), _carried(ensemble), self.unskipped)
 
 
 @predictions.register("kernel_norm")
@@ -282,8 +286,7 @@ class KernelGradient(_Kernel):
 
     def slack(self, ensemble: Ensemble, index: int, order: float | None) -> np.ndarray:
         downward = np.exp(infinite_width_gradient(ensemble, index)[::-1])
-        skip = ensemble.table.skip[::-1]
-        return _added(downward, skip, self.unskipped)[::-1] / _width(ensemble)
+        return _added(downward, _carried(ensemble)[::-1], self.unskipped)[::-1] / _width(ensemble)
 
 
 @predictions.register("kernel_displacement")
@@ -340,22 +343,22 @@ class CorrelationMap(_Pair):
 
     def value(self, ensemble: Ensemble, index: int, order: float | None) -> np.ndarray:
         i, j = self.places(ensemble, index)
-        rows = ensemble.inputs.array(ensemble.network.width)
+        rows = ensemble.inputs.array(ensemble.network.input_size)
         rows = np.asarray(ensemble.inputs.frame() if rows is None else rows, float)
         cosine = rows[i] @ rows[j] / np.sqrt((rows[i] @ rows[i]) * (rows[j] @ rows[j]))
         return correlation_map(ensemble, float(np.clip(cosine, -1.0, 1.0)))
 
     def slack(self, ensemble: Ensemble, index: int, order: float | None) -> np.ndarray:
         network = ensemble.network
-        hidden = max(network.matrices - 1, 1)
+        hidden = max(network.branch_matrices - 1, 1)
         if network.form.pre:
             added = self.both(ensemble, index)
-        elif network.form.trunk and (ensemble.table.skip != 0).all():
+        elif network.form.trunk and (_carried(ensemble) != 0).all():
             steps = np.diff(log_mean_square(ensemble))
             steps = steps - 2 * np.log(np.abs(ensemble.table.skip))
             added = np.concatenate([[0.0], np.cumsum(steps)])
         else:  # nothing is left of the layer before: every one counts in full
-            added = np.arange(network.depth + 1.0) / 3
+            added = (np.arange(network.depth + 1.0) + network.form.post) / 3
         return 1.5 * hidden * added / _width(ensemble)
 
 

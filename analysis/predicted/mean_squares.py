@@ -31,6 +31,7 @@ class Square(Prediction):
     assumptions = _CLOSED
     source = "Marion, Fermanian, Biau, Vert (2022), arXiv:2206.06929; elementary"
     backward: ClassVar[bool] = False
+    post = True  # of block projection; the theory refuses the other
 
     def alike(self, ensemble: Ensemble) -> bool:
         return self.backward or super().alike(ensemble)

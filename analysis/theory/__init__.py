@@ -15,6 +15,9 @@ finite_width     deep narrow nets: log norms of linear and ReLU res1
 wide_kernels     wide nets of any block and activation: products of states, gradients
 phase            order and chaos of plain nets: fixed points, edge of chaos, depth scales
 phase_diagram    the same over a grid of variances
+projection       blocks with a skip matrix (type C): products of two states, exact and bounded
+identity         blocks that activate the sum (type B): one block, wide ones by particles, limits
+first_step       how far the first step of training moves the function
 outer_activation branches that end in their activation: drift, volatility, moments
 stable_resnet    branches that differ by layer: their product at any depth
 long_memory      weights of long memory: critical exponent and size of the driver
@@ -57,6 +60,7 @@ from analysis.theory.finite_width import (
     quasi_geometric_drift,
     quasi_geometric_log_mean,
 )
+from analysis.theory.first_step import log_first_step
 from analysis.theory.fourth_moment import (
     displacement_relative_variance,
     gradient_displacement_relative_variance,
@@ -64,6 +68,15 @@ from analysis.theory.fourth_moment import (
     log_fourth_moment,
     log_gradient_fourth_moment,
     relative_variance,
+)
+from analysis.theory.identity import (
+    IdentityMeanField,
+    identity_block_bounds,
+    identity_block_mean_square,
+    identity_mean_field,
+    reflected_norm,
+    reflected_tangent,
+    reflected_tangent_rate,
 )
 from analysis.theory.limits import (
     limit_equation,
@@ -114,6 +127,14 @@ from analysis.theory.phase import (
     tangent_gain,
 )
 from analysis.theory.phase_diagram import phase_diagram
+from analysis.theory.projection import (
+    ProjectionBlock,
+    arc_kernel,
+    collapse_rate,
+    product_bound,
+    product_estimate,
+    recalled_deep_bound,
+)
 from analysis.theory.second_moment import (
     log_displacement_mean_square,
     log_gradient_displacement_mean_square,
@@ -136,9 +157,13 @@ __all__ = [
     "Bound",
     "CriticalExponent",
     "FixedPoint",
+    "IdentityMeanField",
     "MeanField",
     "Phase",
+    "ProjectionBlock",
+    "arc_kernel",
     "batch_normalised",
+    "collapse_rate",
     "commutation_rate",
     "contour_exponent",
     "correlation_limit",
@@ -160,6 +185,9 @@ __all__ = [
     "gradient_displacement_relative_variance",
     "gradient_moment_relative_variance",
     "gradient_relative_variance",
+    "identity_block_bounds",
+    "identity_block_mean_square",
+    "identity_mean_field",
     "image_log_gradient_mean_square",
     "image_log_mean_square",
     "infinite_width_gradient",
@@ -169,6 +197,7 @@ __all__ = [
     "linear_strong_mean_square",
     "local_exponent",
     "log_displacement_mean_square",
+    "log_first_step",
     "log_fourth_moment",
     "log_gradient_displacement_mean_square",
     "log_gradient_fourth_moment",
@@ -203,8 +232,14 @@ __all__ = [
     "phase",
     "phase_diagram",
     "pixel_log_mean_square",
+    "product_bound",
+    "product_estimate",
     "quasi_geometric_drift",
     "quasi_geometric_log_mean",
+    "recalled_deep_bound",
+    "reflected_norm",
+    "reflected_tangent",
+    "reflected_tangent_rate",
     "regime",
     "relative_variance",
     "scaling_bound",

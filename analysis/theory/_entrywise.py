@@ -12,11 +12,14 @@ from sigprop.spec import Ensemble
 __all__ = ["check_entrywise", "check_vectors"]
 
 
-def check_entrywise(ensemble: Ensemble, name: str) -> None:
-    """Raise Unsupported unless all weights are independent and no sum is activated."""
+def check_entrywise(ensemble: Ensemble, name: str, *, projected: bool = False) -> None:
+    """Raise Unsupported unless all weights are independent and no sum is activated.
+
+    With ``projected`` a sum may be, where every term of it comes through a matrix of its own.
+    """
     network, table = ensemble.network, ensemble.table
     check_vectors(ensemble, name)
-    if network.form.post:
+    if network.form.post and not (projected and network.form.projected):
         raise Unsupported(
             f"{name} does not hold for block {network.block!r}: it activates the sum of trunk and "
             "branch, so that the trunk itself loses what is negative. Use block 'res3' or "

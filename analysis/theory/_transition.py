@@ -24,6 +24,16 @@ A tangent vector q at h passes :math:`\varphi'(w \cdot h + b)\, w \cdot q`, and 
 :math:`w \cdot h + b` is independent of :math:`|w \cdot q|`: the same matrices, without biases,
 rule the tangent, and through the traces of :math:`J^T J` and :math:`(J^T J)^2` the gradient.
 That is so at every state but zero, where no unit has a sign: see `alive_probability`.
+
+A block with a skip matrix S sums before its activation, :math:`z = c S x + Y`. Given x the
+coordinates of both parts have independent signs, so with n rows of S of variance :math:`s^2`
+
+.. math::
+    E z_i^2 &= c^2 s^2 |x|^2 + E Y_i^2, \\
+    E z_i^2 z_j^2 &= c^4 s^4 |x|^4 + 2 c^2 s^2 |x|^2\, E Y_i^2 + E Y_i^2 Y_j^2, \\
+    E z_i^4 &= c^4 s^4 (3 |x|^4 + e |x|_4^4) + 6 c^2 s^2 |x|^2\, E Y_i^2 + E Y_i^4,
+
+which is linear in X again; then :math:`\kappa` acts on all of z, and nothing is left of a trunk.
 """
 
 from __future__ import annotations
@@ -37,7 +47,13 @@ from analysis.theory._entrywise import check_entrywise
 from sigprop.errors import SpecError, Unsupported
 from sigprop.spec import Ensemble
 
-__all__ = ["Transition", "alive_probability", "check_no_ties", "transition"]
+__all__ = [
+    "Transition",
+    "alive_probability",
+    "check_no_ties",
+    "stem_alive_probability",
+    "transition",
+]
 
 
 @dataclass(frozen=True)
@@ -92,7 +108,13 @@ class Transition:
 
 
 def transition(
-    ensemble: Ensemble, input: int = 0, *, name: str, order: int, tangent: bool = False
+    ensemble: Ensemble,
+    input: int = 0,
+    *,
+    name: str,
+    order: int,
+    tangent: bool = False,
+    projected: bool = False,
 ) -> Transition:
     """The matrices of an ensemble, for one of its inputs or for a tangent vector.
 
@@ -104,6 +126,8 @@ def transition(
         2 leaves the fourth powers of the weights alone: their entries mean nothing then.
     tangent : bool
         Leave biases out and start isotropic.
+    projected : bool
+        Take block projection, too, at whose states a layer begins anew: skip is 0 then.
 
     Raises
     ------
@@ -112,7 +136,7 @@ def transition(
     """
     network, table = ensemble.network, ensemble.table
     form = network.form
-    check_entrywise(ensemble, name)
+    check_entrywise(ensemble, name, projected=projected)
     square, fourth = _gains(ensemble, name)
     if table.centred:
         raise Unsupported(
@@ -138,23 +162,37 @@ def transition(
         )
 
     excess = table.law.kurtosis - 3 if order == 4 else 0.0
-    kappa, kappa_4 = np.mean(square), np.mean(fourth)
+    if form.post and table.biased:
+        raise Unsupported(
+            f"{name} is told by the state h_0 behind the stem, whose size is random, and biases "
+            "act beside it. Use bias_variance = 0 with block 'projection', or simulate it."
+        )
+    if form.post and excess != 0.0 and not tangent:
+        raise Unsupported(
+            f"{name} depends on the fourth powers of the coordinates behind a stem of law "
+            f"{table.law.kind!r}. Use law 'gaussian', or the second moments."
+        )
+    kappa, kappa_4 = gains = float(np.mean(square)), float(np.mean(fourth))
     norm, start = _start(ensemble, input)
     variance = table.scale**2
     bias = np.zeros_like(variance) if tangent else table.bias_scale**2 / norm
     rows = network.fans[1]
 
     branch = _scaling(table.input_scale)
-    for j in range(network.matrices):
+    for j in range(network.branch_matrices):
         if form.pre:
             branch = _scaling(np.full(network.depth, np.sqrt(kappa))) @ branch
-        active = not form.trunk or (not form.pre and j + 1 < network.matrices)
+        active = not form.trunk or (not form.pre and j + 1 < network.branch_matrices)
         passes = (kappa, kappa_4) if active else (1.0, 1.0)
         branch = _stage(variance[:, j], bias[:, j], rows[:, j], excess, *passes) @ branch
     branch = _scaling(table.branch) @ branch
+    skip = table.skip
+    if form.projected:
+        branch = _summed(branch, skip**2 * variance[:, -1], rows[:, -1], excess, *gains)
+        skip = np.zeros(network.depth)
     if tangent:
         start = float("nan")  # the caller averages over directions, per layer
-    return Transition(branch, table.skip, network.state_widths, start)
+    return Transition(branch, skip, network.state_widths, start)
 
 
 def check_no_ties(ensemble: Ensemble, name: str) -> None:
@@ -164,7 +202,8 @@ def check_no_ties(ensemble: Ensemble, name: str) -> None:
     if plus == minus or (table.biased and np.all(table.bias_scale[:, 0] > 0)):
         return
     given = ensemble.inputs.frame() is None
-    if table.law.kind == "rademacher" and (given or not network.form.trunk):
+    anew = not network.form.trunk or network.form.post
+    if table.law.kind == "rademacher" and (given or anew):
         raise Unsupported(
             f"{name} assumes that no unit of {network.phi.kind!r} sits exactly on its kink, but "
             "weights of law 'rademacher' put it there with positive probability, on given inputs "
@@ -181,14 +220,25 @@ def check_no_ties(ensemble: Ensemble, name: str) -> None:
 def alive_probability(ensemble: Ensemble, name: str) -> np.ndarray:
     """Of a gradient at every layer not to be zero for sure: plain ReLU nets may be dead.
 
-    Where the state is zero all units above are off, so no gradient arrives; at the top itself
+    So may those of block projection, whose first state comes behind a stem. Where the state
+    is zero all units above are off, so no gradient arrives; at the top itself
     it has nothing to pass.
     """
     network = ensemble.network
     alive = np.ones(network.depth + 1)
-    if not network.form.trunk and not ensemble.table.biased and 0.0 in _gains(ensemble, name)[0]:
-        alive[1:-1] = np.cumprod(1 - 0.5 ** network.fans[1][:-1, 0].astype(float))
+    anew = not network.form.trunk or network.form.projected
+    if anew and not ensemble.table.biased and 0.0 in _gains(ensemble, name)[0]:
+        alive[1:-1] = np.cumprod(1 - 0.5 ** network.fans[1][:-1, -1].astype(float))
+        alive[:-1] *= stem_alive_probability(ensemble, name)
     return alive
+
+
+def stem_alive_probability(ensemble: Ensemble, name: str) -> float:
+    """Of h_0 not to be zero; 1 where there is no stem."""
+    network = ensemble.network
+    if not network.form.post or ensemble.table.biased or 0.0 not in _gains(ensemble, name)[0]:
+        return 1.0
+    return 1 - 0.5 ** float(network.state_widths[0])
 
 
 def _gains(ensemble: Ensemble, name: str) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -208,10 +258,12 @@ def _gains(ensemble: Ensemble, name: str) -> tuple[tuple[float, float], tuple[fl
 
 
 def _start(ensemble: Ensemble, input: int) -> tuple[float, float]:
-    """(|h_0|^2, E|h_0|_4^4 / |h_0|^4) of one input."""
+    """(|h_0|^2, E|h_0|_4^4 / |h_0|^4) of one input; behind a stem the second is not needed."""
     width, count = ensemble.network.width, ensemble.inputs.count
     if not 0 <= input < count:
         raise SpecError(f"input must be within 0 .. {count - 1}, got {input!r}. Count from 0.")
+    if ensemble.network.form.post:
+        return 1.0, 0.0
     coefficients = ensemble.inputs.frame()
     if coefficients is not None:  # uniform on a sphere
         return width * float(np.sum(np.asarray(coefficients)[input] ** 2)), 3 / (width + 2)
@@ -228,6 +280,38 @@ def _scaling(factor: np.ndarray) -> np.ndarray:
     for i, power in enumerate((4, 4, 2, 0)):
         scaling[:, i, i] = factor**power
     return scaling
+
+
+def _summed(
+    branch: np.ndarray,
+    variance: np.ndarray,
+    rows: np.ndarray,
+    excess: float,
+    kappa: float,
+    kappa_4: float,
+) -> np.ndarray:
+    """The matrices of an activated sum of a branch and a skip matrix of this variance.
+
+    Every row of ``branch`` is an average over its coordinates: E|Y|^2 = n E Y_i^2 and
+    E|Y|^4 = n (n - 1) E Y_i^2 Y_j^2 + E|Y|_4^4.
+    """
+    n = rows[:, None].astype(float)
+    square = np.zeros_like(branch[:, 0])
+    fourth, across, mixed = square.copy(), square.copy(), square.copy()
+    square[:, 2] = variance
+    fourth[:, 0], fourth[:, 1] = 3 * variance**2, excess * variance**2
+    across[:, 0] = variance**2
+    mixed[:, 0] = variance  # |x|^2 times E Y_i^2, which without biases is in proportion to |x|^2
+    own = branch[:, 2, 2:3] / n
+    square += branch[:, 2] / n
+    fourth += 6 * mixed * own + branch[:, 1] / n
+    pairs = np.where(n > 1, n * (n - 1), 1.0)
+    across += 2 * mixed * own + np.where(n > 1, (branch[:, 0] - branch[:, 1]) / pairs, 0.0)
+    single = n * kappa_4 * fourth
+    one = np.zeros_like(square)
+    one[:, 3] = 1.0
+    stage = [n * (n - 1) * kappa**2 * across + single, single, n * kappa * square, one]
+    return np.stack(stage, axis=1)
 
 
 def _stage(

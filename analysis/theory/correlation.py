@@ -7,7 +7,10 @@ With independent layers and an activation of linear pieces the second moments of
 
 s the skip coefficient, t the growth of the mean square by a branch, and
 :math:`\kappa(r) = E\varphi(X)\varphi(Y)` for standard normals of correlation r. Both norms grow by
-the same factor, so the cosine obeys a recursion of its own, whatever the norms are.
+the same factor, so the cosine obeys a recursion of its own, whatever the norms are. In block
+projection (type C) s counts the skip matrix, and the sum is activated: behind m - 1 activations of
+the branch, :math:`\rho' = k((s^2 \rho + t\, k^{m-1}(\rho)) / (s^2 + t))`, k the kernel over its
+value at 1.
 """
 
 from __future__ import annotations
@@ -64,10 +67,10 @@ def correlation_map(ensemble: Ensemble, cosine: float | None = None) -> np.ndarr
     Parameters
     ----------
     ensemble : Ensemble
-        Block plain, res1, res3, inner or preact, activation linear, relu or leaky_relu, independent
-        layers, no biases.
+        Any block but identity, activation linear, relu or leaky_relu, independent layers, no
+        biases.
     cosine : float, optional
-        Of the inputs; by default that of the ensemble's pair.
+        Of the inputs, before the stem if there is one; by default that of the ensemble's pair.
 
     Returns
     -------
@@ -94,10 +97,12 @@ def correlation_map(ensemble: Ensemble, cosine: float | None = None) -> np.ndarr
     0.301
     """
     network, table = ensemble.network, ensemble.table
-    check_entrywise(ensemble, "correlation_map")
+    check_entrywise(ensemble, "correlation_map", projected=True)
     start = _start(ensemble, cosine)
+    if network.form.post:
+        start = float(kernel(start, network.phi))  # behind the stem
     why = None
-    if network.block not in ("plain", "res1", "res3", "inner", "preact"):
+    if network.block not in ("plain", "res1", "res3", "inner", "preact", "projection"):
         why = f"block {network.block!r}"
     elif table.biased:
         why = "biases"
@@ -109,9 +114,11 @@ def correlation_map(ensemble: Ensemble, cosine: float | None = None) -> np.ndarr
         why = f"weights of law {table.law.kind!r}, which has no variance"
     if why is not None:
         raise Unsupported(f"correlation_map cannot follow {why}. Simulate it instead.")
-    fan_out = network.fans[1]
-    gain = np.prod(table.scale**2 * fan_out, axis=1) * (table.branch * table.input_scale) ** 2
-    bends = network.matrices - (network.form.trunk and not network.form.pre)
+    # By coordinate of the state, whose number may change in blocks plain and projection.
+    m = network.branch_matrices
+    gains = table.scale**2 * network.fans[0]
+    gain = np.prod(gains[:, :m], axis=1) * (table.branch * table.input_scale) ** 2
+    bends = m - (network.form.trunk and not network.form.pre)
     half = 0.5 * (1 + float(kernel_slope(network.phi)) ** 2)
     growth = gain * half**bends
     out = np.empty(network.depth + 1)
@@ -120,9 +127,11 @@ def correlation_map(ensemble: Ensemble, cosine: float | None = None) -> np.ndarr
         image = rho
         for _ in range(bends):
             image = float(kernel(image, network.phi))
-        square = table.skip[layer] ** 2
+        square = table.skip[layer] ** 2 * (gains[layer, -1] if network.form.projected else 1.0)
         total = square + growth[layer]
         rho = (square * rho + growth[layer] * image) / total if total > 0 else math.nan
+        if network.form.projected:
+            rho = float(kernel(rho, network.phi))
         out[layer + 1] = rho
     return out
 
@@ -193,7 +202,7 @@ def correlation_limit(
 def _start(ensemble: Ensemble, cosine: float | None) -> float:
     if cosine is not None:
         return check_number("cosine", cosine, low=-1.0, high=1.0)
-    width = int(ensemble.network.state_widths[0])
+    width = ensemble.network.input_size
     frame, given = ensemble.inputs.frame(), ensemble.inputs.array(width)
     rows = given if given is not None else frame
     if rows is None or len(rows) != 2:

@@ -20,6 +20,7 @@ from analysis.theory._transition import (
     Transition,
     alive_probability,
     check_no_ties,
+    stem_alive_probability,
     transition,
 )
 from analysis.theory.second_moment import log_gradient_mean_square, log_mean_square
@@ -92,7 +93,7 @@ def relative_variance(ensemble: Ensemble, input: int = 0) -> np.ndarray:
 
 def _log_kurtosis(ensemble: Ensemble, input: int, name: str) -> np.ndarray:
     """log(1 + w) of `relative_variance`, which itself may be beyond float64."""
-    steps = transition(ensemble, input, name=name, order=4)
+    steps = transition(ensemble, input, name=name, order=4, projected=True)
     logs = log_mean_square(ensemble, input)
     w, f, one, shift = 0.0, steps.start, 1.0, 0.0  # w and f in units of e^shift, as is one
     out = np.zeros(len(logs))
@@ -115,7 +116,7 @@ def _log_kurtosis(ensemble: Ensemble, input: int, name: str) -> np.ndarray:
             if w > _LARGE:
                 w, f, one, shift = w / _LARGE, f / _LARGE, one / _LARGE, shift + math.log(_LARGE)
         out[k + 1] = math.log1p(w) if shift == 0 else math.log(w) + shift
-    return out
+    return out - math.log(stem_alive_probability(ensemble, name))  # zero otherwise
 
 
 def log_fourth_moment(ensemble: Ensemble, input: int = 0) -> np.ndarray:
@@ -179,7 +180,7 @@ def gradient_relative_variance(ensemble: Ensemble) -> np.ndarray:
 
 def _log_gradient_kurtosis(ensemble: Ensemble, name: str) -> np.ndarray:
     check_no_ties(ensemble, name)
-    steps = transition(ensemble, name=name, order=4, tangent=True)
+    steps = transition(ensemble, name=name, order=4, tangent=True, projected=True)
     # (w, f, 1) after a layer is linear in (w, f, 1) before it; the row is the first
     # component at the top as a function of the vector at layer l, in units of e^shift.
     row, shift = np.array([1.0, 0.0, 0.0]), 0.0

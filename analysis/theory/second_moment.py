@@ -13,6 +13,7 @@ from analysis.theory._transition import (
     Transition,
     alive_probability,
     check_no_ties,
+    stem_alive_probability,
     transition,
 )
 from sigprop.errors import Unsupported
@@ -35,7 +36,12 @@ def log_mean_square(ensemble: Ensemble, input: int = 0) -> np.ndarray:
     with skip c, branch a, input scale s, m matrices of :math:`n_j` rows and entries of
     variance :math:`\sigma_j^2`, and :math:`\kappa = E\varphi(Z)^2`. Biases add :math:`\tau`,
     the same product begun at each of them. A plain net has c = 0 and an activation after
-    its last matrix too.
+    its last matrix too. In block projection (type C) t counts the last matrix and the skip matrix
+    of variance :math:`\sigma_s^2` alike, :math:`c = 0` and
+
+    .. math:: t = \kappa n' \bigl(a^2 \sigma_m^2 n_{m-1} \kappa \cdots + \beta^2 \sigma_s^2\bigr),
+
+    told from the state behind the stem, which is 0 with chance :math:`2^{-n_0}` for ReLU.
 
     Parameters
     ----------
@@ -61,8 +67,9 @@ def log_mean_square(ensemble: Ensemble, input: int = 0) -> np.ndarray:
 
     References
     ----------
-    Marion, Fermanian, Biau, Vert (2022), arXiv:2206.06929, for beta-scalings; the form
-    above is elementary.
+    Marion, Fermanian, Biau, Vert (2022), arXiv:2206.06929, for beta-scalings; Gadhikar and
+    Burkholz (2022), arXiv:2210.02411, theorem 2.3, for projections (recalled); the form above is
+    elementary.
 
     Examples
     --------
@@ -71,8 +78,10 @@ def log_mean_square(ensemble: Ensemble, input: int = 0) -> np.ndarray:
     >>> round(float(np.exp(log_mean_square(critical)[-1])), 6)  # (1 + 1/2 / 4)^4
     1.601807
     """
-    steps = transition(ensemble, input, name="log_mean_square", order=2)
-    return _accumulate(steps.gain, steps.branch[:, 2, 3])
+    name = "log_mean_square"
+    steps = transition(ensemble, input, name=name, order=2, projected=True)
+    alive = np.log(stem_alive_probability(ensemble, name))
+    return alive + _accumulate(steps.gain, steps.branch[:, 2, 3])
 
 
 def log_gradient_mean_square(ensemble: Ensemble) -> np.ndarray:
@@ -114,7 +123,7 @@ def log_gradient_mean_square(ensemble: Ensemble) -> np.ndarray:
     [1.0, 0.9375, 1.0]
     """
     name = "log_gradient_mean_square"
-    steps = _tangent(ensemble, name)
+    steps = _tangent(ensemble, name, projected=True)
     start = np.log(steps.widths / steps.widths[-1] * alive_probability(ensemble, name))
     with np.errstate(divide="ignore"):
         logs = np.log(steps.gain)
@@ -182,9 +191,9 @@ def log_gradient_displacement_mean_square(ensemble: Ensemble) -> np.ndarray:
     return _displacement(downward, np.zeros(len(steps.skip)))[::-1]
 
 
-def _tangent(ensemble: Ensemble, name: str) -> Transition:
+def _tangent(ensemble: Ensemble, name: str, *, projected: bool = False) -> Transition:
     check_no_ties(ensemble, name)
-    return transition(ensemble, name=name, order=2, tangent=True)
+    return transition(ensemble, name=name, order=2, tangent=True, projected=projected)
 
 
 def _check_trunk(ensemble: Ensemble, name: str) -> None:

@@ -7,7 +7,8 @@ left, :math:`G_{ab} = h_a \cdot h_b / n`, the *kernel*. A matrix with entries of
 .. math:: G \mapsto f \sigma^2 G + \beta^2, \qquad
           G_{ab} \mapsto E[\varphi(u)\varphi(v)], \quad (u, v) \sim N(0, G_{\{a, b\}}),
 
-one after the other along a branch; the trunk adds :math:`c^2 G`. Where rows are centred the means
+one after the other along a branch; the trunk adds :math:`c^2 G`, or in block projection the kernel
+behind its skip matrix, after which the sum is activated. Where rows are centred the means
 are taken off: :math:`E[\varphi(u)\varphi(v)] - E\varphi(u)\, E\varphi(v)`. A gradient meets
 :math:`f \sigma^2` and :math:`E\varphi'(u)^2` in place of the two, and is not hurt by the mean.
 
@@ -29,10 +30,12 @@ from sigprop.gaussian import product_expectation
 from sigprop.spec import Activation, Ensemble, check_count, check_number
 
 __all__ = [
+    "check_kernel",
     "commutation_rate",
     "infinite_width_gradient",
     "infinite_width_gram",
     "kernel_ode",
+    "start_squares",
 ]
 
 
@@ -49,9 +52,9 @@ def infinite_width_gram(ensemble: Ensemble, gram: np.ndarray | None = None) -> n
     Parameters
     ----------
     ensemble : Ensemble
-        Any block, layers independent.
+        Any block but identity, layers independent.
     gram : ndarray, shape (K, K), optional
-        :math:`h_0 \cdot h_0' / n` at the input; default that of the ensemble's own inputs.
+        :math:`h_0 \cdot h_0' / n`; default that of the ensemble's own inputs, behind the stem.
 
     Returns
     -------
@@ -87,18 +90,22 @@ def infinite_width_gram(ensemble: Ensemble, gram: np.ndarray | None = None) -> n
     0.301
     """
     network, table = ensemble.network, ensemble.table
-    _check_kernel(ensemble, "infinite_width_gram", gram is not None)
+    check_kernel(ensemble, "infinite_width_gram", gram is not None)
     g = _start(ensemble) if gram is None else _check_gram(gram)
     found = [g]
     for layer in range(network.depth):
         added = table.input_scale[layer] ** 2 * g
-        for matrix in range(network.matrices):
+        for matrix in range(network.branch_matrices):
             if network.form.pre:
                 added = _activated(network.phi, added, table.centred)
             added = _gain(ensemble, layer, matrix) * added + table.bias_scale[layer, matrix] ** 2
             if _active(ensemble, matrix):
                 added = _activated(network.phi, added, table.centred)
+        if network.form.projected:
+            g = _gain(ensemble, layer, -1) * g + table.bias_scale[layer, -1] ** 2
         g = table.skip[layer] ** 2 * g + table.branch[layer] ** 2 * added
+        if network.form.projected:
+            g = _activated(network.phi, g, table.centred)
         found.append(g)
     return np.stack(found)
 
@@ -151,18 +158,18 @@ def infinite_width_gradient(ensemble: Ensemble, input: int = 0) -> np.ndarray:
     6.04
     """
     network, table, phi = ensemble.network, ensemble.table, ensemble.network.phi
-    _check_kernel(ensemble, "infinite_width_gradient", True)
+    check_kernel(ensemble, "infinite_width_gradient", True)
     if not 0 <= input < ensemble.inputs.count:
         raise SpecError(
             f"input must be within 0 .. {ensemble.inputs.count - 1}, got {input!r}. Count from 0."
         )
-    square = _start(ensemble)[input : input + 1, input : input + 1]
+    square = start_squares(ensemble)[input].reshape(1, 1)
     states = infinite_width_gram(ensemble, square)[:, 0, 0]
     steps = np.empty(network.depth)
     for layer in range(network.depth):
         q = np.full((1, 1), table.input_scale[layer] ** 2 * states[layer])
         gain = table.input_scale[layer] ** 2
-        for matrix in range(network.matrices):
+        for matrix in range(network.branch_matrices):
             if network.form.pre:
                 gain *= phi.derivative_second_moment(float(q[0, 0]))
                 q = _activated(phi, q, table.centred)
@@ -171,7 +178,14 @@ def infinite_width_gradient(ensemble: Ensemble, input: int = 0) -> np.ndarray:
             if _active(ensemble, matrix):
                 gain *= phi.derivative_second_moment(float(q[0, 0]))
                 q = _activated(phi, q, table.centred)
-        steps[layer] = table.skip[layer] ** 2 + table.branch[layer] ** 2 * gain
+        carried = 1.0
+        if network.form.projected:
+            carried = _gain(ensemble, layer, -1)
+            whole = carried * states[layer] + table.bias_scale[layer, -1] ** 2
+            whole = table.skip[layer] ** 2 * whole + table.branch[layer] ** 2 * q[0, 0]
+        steps[layer] = table.skip[layer] ** 2 * carried + table.branch[layer] ** 2 * gain
+        if network.form.projected:
+            steps[layer] *= phi.derivative_second_moment(float(whole))
     with np.errstate(divide="ignore"):
         return np.concatenate([np.cumsum(np.log(steps)[::-1])[::-1], [0.0]])
 
@@ -186,7 +200,8 @@ def _gain(ensemble: Ensemble, layer: int, matrix: int) -> float:
 def _active(ensemble: Ensemble, matrix: int) -> bool:
     """Whether an activation follows the matrix."""
     network = ensemble.network
-    return not network.form.trunk or (not network.form.pre and matrix + 1 < network.matrices)
+    last = network.branch_matrices - 1
+    return not network.form.trunk or (not network.form.pre and matrix < last)
 
 
 def kernel_ode(
@@ -324,12 +339,35 @@ def _product(phi: Activation, gram: np.ndarray) -> np.ndarray:
     return found
 
 
+def start_squares(ensemble: Ensemble) -> np.ndarray:
+    """The diagonal of the kernel of h_0, shape (K,), without a double integral."""
+    return np.array(
+        [float(_stemmed(ensemble, g.reshape(1, 1))[0, 0]) for g in np.diag(_entering(ensemble))]
+    )
+
+
 def _start(ensemble: Ensemble) -> np.ndarray:
+    """The kernel of h_0."""
+    return _stemmed(ensemble, _entering(ensemble))
+
+
+def _entering(ensemble: Ensemble) -> np.ndarray:
+    """The kernel of the network's inputs."""
     coefficients = ensemble.inputs.frame()
     if coefficients is None:
-        vectors = np.asarray(ensemble.inputs.array(ensemble.network.width), float)
-        return vectors @ vectors.T / ensemble.network.width
+        size = ensemble.network.input_size
+        vectors = np.asarray(ensemble.inputs.array(size), float)
+        return vectors @ vectors.T / size
     return np.asarray(coefficients) @ np.asarray(coefficients).T
+
+
+def _stemmed(ensemble: Ensemble, gram: np.ndarray) -> np.ndarray:
+    """A kernel behind the stem, where there is one."""
+    network, stem = ensemble.network, ensemble.table.stem
+    if stem is None:
+        return gram
+    gram = network.input_size * stem.scale**2 * gram + stem.bias_scale**2
+    return _activated(network.phi, gram, ensemble.table.centred)
 
 
 def _check_gram(gram: np.ndarray) -> np.ndarray:
@@ -348,9 +386,10 @@ def _check_gram(gram: np.ndarray) -> np.ndarray:
     return g
 
 
-def _check_kernel(ensemble: Ensemble, name: str, given: bool) -> None:
+def check_kernel(ensemble: Ensemble, name: str, given: bool) -> None:
+    """Raise Unsupported unless the pre-activations of the ensemble become Gaussian."""
     network, table = ensemble.network, ensemble.table
-    check_entrywise(ensemble, name)
+    check_entrywise(ensemble, name, projected=True)
     if table.correlated or not math.isfinite(table.law.variance):
         raise Unsupported(
             f"{name} needs independent layers and weights of finite variance: otherwise states at "
