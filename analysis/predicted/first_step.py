@@ -18,6 +18,7 @@ class FirstStep(Prediction):
     variable = "first_step_moment_log"
     orders = (1.0,)
     status = "exact"
+    on_request = True
     assumptions = (
         "independent symmetric weights of finite variance, a positively homogeneous activation, "
         "an isotropic gradient at the top"
