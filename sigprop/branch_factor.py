@@ -33,19 +33,32 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
-from scipy.special import expit, expm1, gammaln, log1p, polygamma
+from scipy.special import expit, expm1, gammaln, log1p, loggamma, polygamma
 
 from sigprop.errors import Unsupported
 
-__all__ = ["Slopes", "SquareLaw", "cumulants", "gamma_cumulants", "hidden_law", "log_power"]
+__all__ = [
+    "Slopes",
+    "SquareLaw",
+    "cumulants",
+    "gamma_cumulants",
+    "hidden_law",
+    "log_power",
+    "log_transform",
+]
 
 Slopes = tuple[float, float]  # of the activation below 0: uniform between the two
 
 _ORDER = 16  # of the Gauss rules in z and w
+_FINE = 120  # of that in z for powers with large imaginary parts, which oscillate
+_FINE_SMALL = 5e-4  # of u: so far the Poisson mixture, which may oscillate, takes its place
+_TERMS = 18  # of the series in u
+_SLOW = 2.5  # of 2 |p| sqrt u: so fast an oscillation the coarse rule sums to rounding
 _SMALL = 0.012  # of u: log X is singular 9 deviations of z away, beyond all nodes that matter
 _STEP = 0.19  # of the grid of log Q, at most
 _CUT = (-44.0, -72.0)  # log of the density, over its peak, where the grid ends; high moments
 # are carried by the right end
+_NEGLIGIBLE = -30.0  # log of the density at an end of the grid over its peak
 _PANEL, _NODES = 2.0, 24  # of log u: interpolation in panels, exact to rounding
 
 
@@ -83,13 +96,38 @@ class SquareLaw:
         away = self.logs - middle
         return _about(middle, np.array([share @ away**k for k in range(1, 5)]))
 
+    def power_range(self) -> tuple[float, float]:
+        """Powers p between which E Q^p is not carried by what lies beyond the grid."""
+        return self._last_power(self.logs[0], -1.0), self._last_power(self.logs[-1], 1.0)
+
+    def _last_power(self, end: float, sign: float) -> float:
+        log_weights = np.log(np.maximum(self.weights, 1e-300))
+
+        def share(power: float) -> float:
+            tilted = log_weights + sign * power * self.logs
+            peak = tilted.max()
+            at = tilted[0] if sign < 0 else tilted[-1]
+            return float(at - peak)
+
+        low, high = 0.0, 400.0
+        if share(high) < _NEGLIGIBLE:
+            return sign * high
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if share(middle) < _NEGLIGIBLE else (low, middle)
+        return sign * low
+
 
 @lru_cache(maxsize=256)
-def hidden_law(units: tuple[int, ...], slopes: Slopes) -> SquareLaw:
-    """The law of the product of Q over hidden layers of these widths; 1 for no layer."""
+def hidden_law(units: tuple[int, ...], slopes: Slopes, finer: float = 1.0) -> SquareLaw:
+    """The law of the product of Q over hidden layers of these widths; 1 for no layer.
+
+    The grid is fine enough for integrals of smooth functions; ``finer`` times finer, it is so
+    for functions that oscillate as fast.
+    """
     if not units:
         return SquareLaw(0, _STEP, np.ones(1), 1.0)
-    step = min(_STEP, 0.55 * math.sqrt(2 / max(units)))
+    step = min(_STEP, 0.55 * math.sqrt(2 / max(units))) / finer
     law = _square_law(units[0], slopes, step)
     for n in units[1:]:
         factor = _square_law(n, slopes, step)
@@ -209,6 +247,13 @@ def log_power(law: SquareLaw, log_variance: np.ndarray, d: int, power: float) ->
     return _along(lambda v: np.array([_log_power(law, v, d, power)]), log_variance)[:, 0]
 
 
+def log_transform(
+    law: SquareLaw, log_variance: np.ndarray, d: int, powers: np.ndarray
+) -> np.ndarray:
+    """log E X^p for complex p; shape (len(log_variance), len(powers))."""
+    return _along(lambda v: _log_transforms(law, v, d, powers), log_variance)
+
+
 def _along(function: Callable[[float], np.ndarray], log_variance: np.ndarray) -> np.ndarray:
     """The function, of the size of u for small u, at many points.
 
@@ -219,7 +264,8 @@ def _along(function: Callable[[float], np.ndarray], log_variance: np.ndarray) ->
     panels = max(1, math.ceil((high - low) / _PANEL))
     if len(points) <= panels * _NODES:
         return np.stack([function(v) for v in points.tolist()])[place.ravel()]
-    found = np.zeros((len(points), len(function(low))))
+    first = function(low)
+    found = np.zeros((len(points), len(first)), first.dtype)
     panel = np.clip((points - low) / (high - low) * panels, 0, panels - 1)
     panel = np.where(np.isfinite(points), panel, 0).astype(int)
     angle = (np.arange(_NODES) + 0.5) * math.pi / _NODES
@@ -288,12 +334,64 @@ def _log_power(law: SquareLaw, log_variance: float, d: int, power: float) -> flo
     return power * shift + math.log1p(total)
 
 
-def _nodes(u: np.ndarray, d: int, shift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _log_transforms(law: SquareLaw, log_variance: float, d: int, powers: np.ndarray) -> np.ndarray:
+    r"""`_log_power` at many complex powers.
+
+    Where u is small beside 1 / |p|^2, the heat equation gives a series that needs no nodes,
+
+    .. math:: E X^p = e^{u \Delta / 2} |x|^{2p} \Big|_{|x| = 1}
+              = \sum_k \frac{(2u)^k}{k!} \prod_{i < k} (p - i) (p - i + d/2 - 1) .
+    """
+    u = np.exp(log_variance + law.logs)
+    shift = math.log1p(d * float(law.weights @ u))
+    seen = law.weights > 1e-19 * law.weights.max()
+    # Where a single layer makes up much of a walk, the powers that matter oscillate within it.
+    size = float(np.abs(powers).max(initial=0.0))
+    slow = 2 * size * math.sqrt(min(_SMALL, u.max())) <= _SLOW
+    smallest, order = (_SMALL, _ORDER) if slow else (_FINE_SMALL, _FINE)
+    tiny = min(0.5 / ((size + 1) * (size + d / 2 + 1)), 0.25 / (_TERMS + d / 2 + size), smallest)
+    small, large = seen & (u >= tiny) & (u < smallest), seen & (u >= smallest)
+    dead = 1 - law.alive
+    total = dead * expm1(-powers * shift) if dead else np.zeros(len(powers), complex)
+
+    weights, squares = law.weights[u < tiny], 2 * u[u < tiny]
+    if len(weights):
+        term, grown = np.ones(len(powers), complex), np.zeros(len(powers), complex)
+        for k in range(_TERMS):
+            term = term * (powers - k) * (powers - k + d / 2 - 1) / (k + 1)
+            weights = weights * squares
+            grown += term * weights.sum()
+        total += law.weights[u < tiny].sum() * expm1(-powers * shift)
+        total += np.exp(-powers * shift) * grown
+
+    if small.any():
+        even, odd, rule = _nodes(u[small], d, shift, order)
+        weights = np.outer(law.weights[small], rule).ravel()
+        even, odd = even.ravel(), odd.ravel()
+        kept = weights > 1e-40
+        weights, even, odd = weights[kept], even[kept], odd[kept]
+        for at, p in enumerate(powers):
+            grown = expm1(p * even) + 2 * np.exp(p * even) * np.sinh(p * odd / 2) ** 2
+            total[at] += np.sum(weights * grown)
+
+    if large.any():
+        count, chance = _poisson(u[large])
+        unit = math.log(d / 2 + count.mean())  # so that no power overflows
+        gammas = loggamma(d / 2 + count[:, None] + powers) - gammaln(d / 2 + count)[:, None]
+        gammas = gammas - powers * unit
+        powered = np.exp(powers * (np.log(2 * u[large])[:, None] + unit - shift))
+        total += law.weights[large] @ (powered * (chance @ np.exp(gammas)) - 1)
+    return powers * shift + log1p(total)
+
+
+def _nodes(
+    u: np.ndarray, d: int, shift: float, order: int = _ORDER
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """log X - shift = even +- odd, either sign with probability 1/2.
 
     Shapes (len(u), nodes) and, of the weights, (nodes,).
     """
-    z, w, rule = _rule(d)
+    z, w, rule = _rule(d, order)
     grown = math.expm1(shift)
     away = (u[:, None] * (z**2 + w) - grown) / (1 + grown)
     across = 2 * np.sqrt(u)[:, None] * z / (1 + grown)
@@ -302,14 +400,14 @@ def _nodes(u: np.ndarray, d: int, shift: float) -> tuple[np.ndarray, np.ndarray,
 
 
 @lru_cache(maxsize=64)
-def _rule(d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _rule(d: int, order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nodes z > 0, w and weights: Gauss and Hermite, times Gauss and Laguerre."""
-    k = np.arange(1, _ORDER)
-    z, z_weight = _gauss(np.zeros(_ORDER), k.astype(float))
+    z, z_weight = _gauss(np.zeros(order), np.arange(1.0, order))
     z, z_weight = z[z > 0], 2 * z_weight[z > 0]
     if d == 1:
         return z, np.zeros_like(z), z_weight
     shape = (d - 1) / 2
+    k = np.arange(1, _ORDER)
     # About the mean, so that no digits are lost where d is large.
     x, w_weight = _gauss(2.0 * np.arange(_ORDER), k * (k + shape - 1))
     grid = np.meshgrid(z, 2 * (shape + x), indexing="ij")

@@ -8,6 +8,7 @@ isometry         norms, angles and gradients of networks in +/- pairs: exact
 first_step       how far a first step moves the function: exact
 silent_layers    dead networks and branches, active units: exact
 log_normal_limit log-norms of deep nets with small branches, for any weights: limit
+log_gaussian     log-norms of plain nets of any weights, of res1 with its memory: limit
 infinite_width   correlated weights, other activations, cosines of inputs: limit
 spectra          singular values of the Jacobian: mean square and rank exact, spectrum: limit
 particles        blocks that activate the sum beside an identity skip: limit
@@ -24,6 +25,7 @@ from analysis.predicted import isometry  # noqa: F401  isort: skip
 from analysis.predicted import first_step  # noqa: F401  isort: skip
 from analysis.predicted import silent_layers  # noqa: F401  isort: skip
 from analysis.predicted import log_normal_limit  # noqa: F401  isort: skip
+from analysis.predicted import log_gaussian  # noqa: F401  isort: skip
 from analysis.predicted import infinite_width  # noqa: F401  isort: skip
 from analysis.predicted import images  # noqa: F401  isort: skip
 from analysis.predicted import batch_norm  # noqa: F401  isort: skip

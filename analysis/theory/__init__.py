@@ -10,6 +10,9 @@ critical         the critical exponent: predicted, shifted at one depth, fitted 
 contraction      narrow linear nets whose weights oppose each other: the input fades
 correlation      two inputs at infinite width: map of a layer, equation in the limit of depth
 log_normal       log norms and moments of any order, exact for Gaussian weights; the normal limit
+log_norm_law     the same as a distribution: tails, quantiles, distance to the normal law
+log_gaussian     plain nets of any weights (Hanin, Nica), res1 with memory between layers
+kesten           plain nets with biases: the limit of depth and its heavy tail
 limits           regimes, equations in the limit of depth, strong orders as measured
 finite_width     deep narrow nets: log norms of linear and ReLU res1
 wide_kernels     wide nets of any block and activation: products of states, gradients
@@ -78,6 +81,7 @@ from analysis.theory.identity import (
     reflected_tangent,
     reflected_tangent_rate,
 )
+from analysis.theory.kesten import StationaryLaw, stationary_law, tail_index
 from analysis.theory.limits import (
     limit_equation,
     linear_strong_mean_square,
@@ -85,6 +89,20 @@ from analysis.theory.limits import (
     regime,
     scaling_exponent,
     weak_limit,
+)
+from analysis.theory.log_gaussian import (
+    excess_kurtosis_variance,
+    hypoactivation,
+    log_gaussian_plain,
+    log_gaussian_residual,
+    unit_variance,
+)
+from analysis.theory.log_norm_law import (
+    LogLaw,
+    log_gradient_law,
+    log_norm_law,
+    lyapunov_exponent,
+    small_norm_probability,
 )
 from analysis.theory.log_normal import (
     gradient_moment_relative_variance,
@@ -158,9 +176,11 @@ __all__ = [
     "CriticalExponent",
     "FixedPoint",
     "IdentityMeanField",
+    "LogLaw",
     "MeanField",
     "Phase",
     "ProjectionBlock",
+    "StationaryLaw",
     "arc_kernel",
     "batch_normalised",
     "collapse_rate",
@@ -179,12 +199,14 @@ __all__ = [
     "driver_exponent",
     "driver_variance",
     "edge_of_chaos",
+    "excess_kurtosis_variance",
     "expected_dead_layers",
     "fit_critical_exponent",
     "geometric_log_norm",
     "gradient_displacement_relative_variance",
     "gradient_moment_relative_variance",
     "gradient_relative_variance",
+    "hypoactivation",
     "identity_block_bounds",
     "identity_block_mean_square",
     "identity_mean_field",
@@ -199,9 +221,12 @@ __all__ = [
     "log_displacement_mean_square",
     "log_first_step",
     "log_fourth_moment",
+    "log_gaussian_plain",
+    "log_gaussian_residual",
     "log_gradient_displacement_mean_square",
     "log_gradient_fourth_moment",
     "log_gradient_kurtosis",
+    "log_gradient_law",
     "log_gradient_mean",
     "log_gradient_mean_square",
     "log_gradient_moment",
@@ -210,11 +235,13 @@ __all__ = [
     "log_linear_alignment",
     "log_mean_square",
     "log_norm_kurtosis",
+    "log_norm_law",
     "log_norm_mean",
     "log_norm_moment",
     "log_norm_skewness",
     "log_norm_variance",
     "log_normal_limit",
+    "lyapunov_exponent",
     "markov_bound",
     "mean_bound",
     "mean_field",
@@ -244,7 +271,11 @@ __all__ = [
     "relative_variance",
     "scaling_bound",
     "scaling_exponent",
+    "small_norm_probability",
     "stable_log_mean_square",
+    "stationary_law",
+    "tail_index",
     "tangent_gain",
+    "unit_variance",
     "weak_limit",
 ]

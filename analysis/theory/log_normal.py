@@ -20,21 +20,11 @@ not be Gaussian: `log_normal_limit`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln
 
-from analysis.theory._entrywise import check_entrywise
-from analysis.theory._transition import alive_probability, check_no_ties, transition
-from sigprop.branch_factor import (
-    SquareLaw,
-    cumulants,
-    gamma_cumulants,
-    hidden_law,
-    log_power,
-)
+from analysis.theory._transition import transition
+from analysis.theory._walk import walk
 from sigprop.errors import Unsupported
 from sigprop.spec import Ensemble, check_number
 
@@ -97,7 +87,7 @@ def log_norm_mean(ensemble: Ensemble) -> np.ndarray:
     >>> round(float(log_norm_mean(critical)[-1]), 5)  # 1/4 - 1/20 in the limit
     0.19996
     """
-    return _walk(ensemble, "log_norm_mean").norm()[:, 0]
+    return walk(ensemble, "log_norm_mean").norm()[:, 0]
 
 
 def log_norm_variance(ensemble: Ensemble) -> np.ndarray:
@@ -118,7 +108,7 @@ def log_norm_variance(ensemble: Ensemble) -> np.ndarray:
     >>> round(float(log_norm_variance(critical)[-1]), 5)  # 1/20 in the limit
     0.04998
     """
-    return _walk(ensemble, "log_norm_variance").norm()[:, 1]
+    return walk(ensemble, "log_norm_variance").norm()[:, 1]
 
 
 def log_norm_skewness(ensemble: Ensemble) -> np.ndarray:
@@ -138,7 +128,7 @@ def log_norm_skewness(ensemble: Ensemble) -> np.ndarray:
     >>> round(float(log_norm_skewness(critical)[-1]), 6)
     0.000335
     """
-    return _skewness(_walk(ensemble, "log_norm_skewness").norm())
+    return _skewness(walk(ensemble, "log_norm_skewness").norm())
 
 
 def log_norm_kurtosis(ensemble: Ensemble) -> np.ndarray:
@@ -154,7 +144,7 @@ def log_norm_kurtosis(ensemble: Ensemble) -> np.ndarray:
     >>> round(float(log_norm_kurtosis(critical)[-1]), 6)
     0.001498
     """
-    return _kurtosis(_walk(ensemble, "log_norm_kurtosis").norm())
+    return _kurtosis(walk(ensemble, "log_norm_kurtosis").norm())
 
 
 def log_gradient_mean(ensemble: Ensemble) -> np.ndarray:
@@ -187,7 +177,7 @@ def log_gradient_mean(ensemble: Ensemble) -> np.ndarray:
     >>> bool(np.allclose(log_gradient_mean(law)[::-1], log_norm_mean(law)))
     True
     """
-    return _walk(ensemble, "log_gradient_mean", gradient=True).gradient()[:, 0]
+    return walk(ensemble, "log_gradient_mean", gradient=True).gradient()[:, 0]
 
 
 def log_gradient_variance(ensemble: Ensemble) -> np.ndarray:
@@ -202,7 +192,7 @@ def log_gradient_variance(ensemble: Ensemble) -> np.ndarray:
     >>> bool(np.allclose(log_gradient_variance(law)[::-1], log_norm_variance(law)))
     True
     """
-    return _walk(ensemble, "log_gradient_variance", gradient=True).gradient()[:, 1]
+    return walk(ensemble, "log_gradient_variance", gradient=True).gradient()[:, 1]
 
 
 def log_gradient_skewness(ensemble: Ensemble) -> np.ndarray:
@@ -222,7 +212,7 @@ def log_gradient_skewness(ensemble: Ensemble) -> np.ndarray:
     >>> bool(np.isclose(log_gradient_skewness(law)[0], log_norm_skewness(law)[-1]))
     True
     """
-    return _skewness(_walk(ensemble, "log_gradient_skewness", gradient=True).gradient())
+    return _skewness(walk(ensemble, "log_gradient_skewness", gradient=True).gradient())
 
 
 def log_gradient_kurtosis(ensemble: Ensemble) -> np.ndarray:
@@ -237,7 +227,7 @@ def log_gradient_kurtosis(ensemble: Ensemble) -> np.ndarray:
     >>> bool(np.isclose(log_gradient_kurtosis(law)[0], log_norm_kurtosis(law)[-1]))
     True
     """
-    return _kurtosis(_walk(ensemble, "log_gradient_kurtosis", gradient=True).gradient())
+    return _kurtosis(walk(ensemble, "log_gradient_kurtosis", gradient=True).gradient())
 
 
 def _skewness(cumulants: np.ndarray) -> np.ndarray:
@@ -285,7 +275,7 @@ def log_norm_moment(ensemble: Ensemble, order: float) -> np.ndarray:
     >>> round(float(np.exp(log_norm_moment(critical, 2)[-1])), 6)  # (1 + 1/2 / 4)^4
     1.601807
     """
-    return _walk(ensemble, "log_norm_moment").norm_moment(_order(order))
+    return walk(ensemble, "log_norm_moment").norm_moment(_order(order))
 
 
 def norm_moment_relative_variance(ensemble: Ensemble, order: float) -> np.ndarray:
@@ -323,8 +313,8 @@ def norm_moment_relative_variance(ensemble: Ensemble, order: float) -> np.ndarra
     >>> bool(np.allclose(norm_moment_relative_variance(law, 2), relative_variance(law)))
     True
     """
-    walk, order = _walk(ensemble, "norm_moment_relative_variance"), _order(order, _HIGHEST / 2)
-    return _relative_variance(walk.norm_moment(order), walk.norm_moment(2 * order))
+    steps, order = walk(ensemble, "norm_moment_relative_variance"), _order(order, _HIGHEST / 2)
+    return _relative_variance(steps.norm_moment(order), steps.norm_moment(2 * order))
 
 
 def log_gradient_moment(ensemble: Ensemble, order: float) -> np.ndarray:
@@ -349,8 +339,8 @@ def log_gradient_moment(ensemble: Ensemble, order: float) -> np.ndarray:
     >>> bool(np.allclose(log_gradient_moment(law, 1)[::-1], log_norm_moment(law, 1)))
     True
     """
-    walk = _walk(ensemble, "log_gradient_moment", gradient=True)
-    return walk.gradient_moment(_order(order))
+    steps = walk(ensemble, "log_gradient_moment", gradient=True)
+    return steps.gradient_moment(_order(order))
 
 
 def gradient_moment_relative_variance(ensemble: Ensemble, order: float) -> np.ndarray:
@@ -377,9 +367,9 @@ def gradient_moment_relative_variance(ensemble: Ensemble, order: float) -> np.nd
     >>> bool(np.allclose(found, gradient_relative_variance(law)))
     True
     """
-    walk = _walk(ensemble, "gradient_moment_relative_variance", gradient=True)
+    steps = walk(ensemble, "gradient_moment_relative_variance", gradient=True)
     order = _order(order, _HIGHEST / 2)
-    return _relative_variance(walk.gradient_moment(order), walk.gradient_moment(2 * order))
+    return _relative_variance(steps.gradient_moment(order), steps.gradient_moment(2 * order))
 
 
 def _order(order: float, highest: float = _HIGHEST) -> float:
@@ -452,190 +442,3 @@ def log_normal_limit(ensemble: Ensemble) -> tuple[float, float]:
     d = ensemble.network.width
     shift = math.fsum(np.log(np.abs(steps.skip)))
     return shift + total * (0.5 - 1 / d), total / d
-
-
-# ------------------------------------------------------------------------- the walk
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """Layers of one shape: their steps forward and back, of log|.|^2.
-
-    Attributes
-    ----------
-    trunk : bool
-    layers : ndarray of int
-        Which layers they are.
-    log_skip, log_variance : ndarray, shape (len(layers),)
-        Logs of |c| and of a^2 s^2 times the variances of all matrices; -inf for 0.
-    below, above : int
-        Dimensions of the state before and after.
-    law : SquareLaw
-        What the hidden units make of a square.
-    """
-
-    trunk: bool
-    layers: np.ndarray
-    log_skip: np.ndarray
-    log_variance: np.ndarray
-    below: int
-    above: int
-    law: SquareLaw
-
-    def cumulants(self) -> np.ndarray:
-        """Shape (len(layers), 4), given that the state is not zero."""
-        found = np.zeros((len(self.layers), 4))
-        carried = np.isfinite(self.log_skip)
-        alone = ~carried
-        if alone.any():
-            found[alone] = self.law.cumulants()
-            found[alone, 0] += self.log_variance[alone]
-            if self.trunk:  # a chi-square of the width
-                found[alone] += gamma_cumulants(self.above / 2)
-                found[alone, 0] += math.log(2)
-            found[alone & np.isneginf(self.log_variance)] = np.nan  # the state is zero for sure
-        if carried.any():
-            relative = self.log_variance[carried] - 2 * self.log_skip[carried]
-            found[carried] = cumulants(self.law, relative, self.above)
-            found[carried, 0] += 2 * self.log_skip[carried]
-        return found
-
-    def log_power(self, power: float) -> np.ndarray:
-        """log E of the step to a power; shape (len(layers),)."""
-        found = np.zeros(len(self.layers))
-        carried = np.isfinite(self.log_skip)
-        if power == 0:
-            return found
-        if not carried.all():
-            mean = float(np.log(self.law.weights @ np.exp(power * self.law.logs)))
-            state = _log_chi_square(self.above, power) if self.trunk else 0.0
-            found[~carried] = mean + state + power * self.log_variance[~carried]
-        if carried.any():
-            relative = self.log_variance[carried] - 2 * self.log_skip[carried]
-            found[carried] = log_power(self.law, relative, self.above, power)
-            found[carried] += 2 * power * self.log_skip[carried]
-        return found
-
-    def gradient_cumulants(self) -> np.ndarray:
-        if self.trunk:
-            return self.cumulants()
-        turned = gamma_cumulants(self.below / 2) - gamma_cumulants(self.above / 2)
-        return self.cumulants() + turned
-
-    def gradient_log_power(self, power: float) -> np.ndarray:
-        if self.trunk:
-            return self.log_power(power)
-        turned = _log_chi_square(self.below, power) - _log_chi_square(self.above, power)
-        return self.log_power(power) + turned
-
-
-@dataclass(frozen=True)
-class _Walk:
-    """The independent steps of log|h|^2 and log|p|^2.
-
-    ``alive`` is, of every layer, the probability that what is below lets a gradient arrive.
-    """
-
-    kinds: list[_Kind]
-    alive: np.ndarray
-
-    def norm(self) -> np.ndarray:
-        """Cumulants of log |h_l| / |h_0|, shape (depth + 1, 4)."""
-        return _summed(self._steps(_Kind.cumulants)) / _HALVES
-
-    def gradient(self) -> np.ndarray:
-        """Cumulants of log |p_l| / |p_L|, shape (depth + 1, 4)."""
-        return _summed(self._steps(_Kind.gradient_cumulants)[::-1])[::-1] / _HALVES
-
-    def norm_moment(self, order: float) -> np.ndarray:
-        return _summed(self._steps(lambda kind: kind.log_power(order / 2)))
-
-    def gradient_moment(self, order: float) -> np.ndarray:
-        steps = self._steps(lambda kind: kind.gradient_log_power(order / 2))
-        return _summed(steps[::-1])[::-1] + (np.log(self.alive) if order else 0.0)
-
-    def _steps(self, of: Callable[[_Kind], np.ndarray]) -> np.ndarray:
-        parts = np.concatenate([of(kind) for kind in self.kinds])
-        order = np.concatenate([kind.layers for kind in self.kinds])
-        steps = np.empty_like(parts)
-        steps[order] = parts
-        return steps
-
-
-_HALVES = 2.0 ** np.arange(1, 5)  # from squares to norms
-
-
-def _summed(steps: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros_like(steps[:1]), np.cumsum(steps, axis=0)])
-
-
-def _log_chi_square(degrees: int, power: float) -> float:
-    """log E (chi^2)^power."""
-    return float(power * math.log(2) + gammaln(degrees / 2 + power) - gammaln(degrees / 2))
-
-
-def _walk(ensemble: Ensemble, name: str, gradient: bool = False) -> _Walk:
-    _check(ensemble, name)
-    network, table = ensemble.network, ensemble.table
-    alive = np.ones(network.depth + 1)
-    if gradient:
-        check_no_ties(ensemble, name)
-        alive = alive_probability(ensemble, name)
-    phi, trunk = network.phi, network.form.trunk
-    slope = 1.0 if phi.negative_slope is None else phi.negative_slope
-    random = phi.homogeneous and phi.negative_slope is None
-    slopes = phi.parameters if random else (slope, slope)
-    with np.errstate(divide="ignore"):
-        log_skip = np.log(np.abs(table.skip))
-        log_variance = 2 * np.log(np.abs(table.branch * table.input_scale))
-        log_variance += 2 * np.log(table.scale).sum(axis=1)
-    rows = network.fans[1]
-    hidden = rows[:, :-1] if trunk else rows
-    shape = np.column_stack([network.state_widths[:-1], rows[:, -1], hidden])
-    shapes, which = np.unique(shape, axis=0, return_inverse=True)
-    kinds = []
-    for i, (below, above, *widths) in enumerate(shapes.tolist()):
-        layers = np.flatnonzero(which.ravel() == i)
-        law = hidden_law(tuple(widths), slopes)
-        kinds.append(
-            _Kind(trunk, layers, log_skip[layers], log_variance[layers], below, above, law)
-        )
-    return _Walk(kinds, alive)
-
-
-def _check(ensemble: Ensemble, name: str) -> None:
-    network, table = ensemble.network, ensemble.table
-    check_entrywise(ensemble, name)
-    if not network.phi.homogeneous:
-        raise Unsupported(
-            f"{name} needs a positively homogeneous activation, got {network.phi.kind!r}: for "
-            "others the growth of a norm depends on the norm itself. Simulate it."
-        )
-    if table.law.kind != "gaussian":
-        raise Unsupported(
-            f"{name} is a law of Gaussian weights, got law {table.law.kind!r}: with others the "
-            "growth of a norm depends on where the state points. Use log_normal_limit, or the "
-            "second and fourth moments, which hold for them too."
-        )
-    if table.correlated:
-        raise Unsupported(
-            f"{name} needs layers that are independent of each other: with correlated weights "
-            "log-norms are no random walk. Use mean_field, the limit of infinite width."
-        )
-    if table.centred:
-        raise Unsupported(
-            f"{name} needs independent entries, but scheme {ensemble.scheme.kind!r} makes every "
-            "row sum to zero: what a row passes on then depends on the mean of the signal, not "
-            "on its norm alone. Simulate it."
-        )
-    if table.biased:
-        raise Unsupported(
-            f"{name} needs a net without biases: with them a layer adds more to a short state "
-            "than to a long one. Use the second and fourth moments, which take biases."
-        )
-    if network.form.pre and network.phi.kind != "linear" and network.phi.negative_slope != 1:
-        raise Unsupported(
-            f"{name} does not apply to block {network.block!r} with activation "
-            f"{network.phi.kind!r}: the branch reads the trunk itself, and what it adds depends on "
-            "the direction of the state. Use activation 'linear', or block 'res3' or 'inner'."
-        )
