@@ -46,7 +46,7 @@ class Risotto(Scheme):
         Whether batch normalisation is kept all the same (default False), behind every matrix.
         It scales branch and skip connection each by itself, so that M is no longer
         orthogonal: in ten blocks of 16 pairs singular values lie between 0.2 and 2, and with an
-        identity skip between 1 and 30. It is an isometry no more.
+        identity skip between 1 and 20. It is an isometry no more.
     """
 
     formula: ClassVar[str] = (
