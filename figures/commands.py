@@ -142,7 +142,8 @@ def figure(
 
 
 def _all_figures() -> list[str]:
-    import figures.scaling_resnets  # noqa: F401  fills the registry
+    import figures.dynamical_isometry
+    import figures.scaling_resnets  # noqa: F401  the two fill the registry
     from figures._base import Figure
 
     return sorted(Figure.family)

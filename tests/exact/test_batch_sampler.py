@@ -200,6 +200,18 @@ def test_no_bit_of_a_result_depends_on_workers_or_on_an_interruption(tmp_path):
             np.testing.assert_array_equal(other[name].values, one[name].values, err_msg=name)
 
 
+def test_gradients_of_a_batch_share_one_scale_however_they_grow():
+    """Normalised plain layers multiply them by 1.2 each: past 2^20, where states are rescaled.
+
+    Rounding grows with them, so this is to 1e-4; inputs in units of their own would differ by 2.
+    """
+    ensemble = Ensemble(Network(depth=110, width=30, block="plain"), BatchNorm(), Batch(count=30))
+    found, wanted = on_the_same_draws(ensemble, range(2))
+    assert wanted["log_gradient"][:, 0].min() > 14  # 20 powers of two
+    for name in ("log_gradient", "alignment"):
+        np.testing.assert_allclose(found[name], wanted[name], rtol=0, atol=1e-4)
+
+
 def test_a_thousand_layers_neither_overflow_nor_lose_the_invariant():
     """He's mean square grows as 3^l, beyond float64; Euler: p_l . h_l does not depend on l."""
     from sigprop.schemes import He

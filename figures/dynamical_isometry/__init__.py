@@ -1,0 +1,9 @@
+"""Figures of dynamical isometry and separability (Gadhikar and Burkholz, 2022, and around it).
+
+One module draws one figure, with the theory beside every measurement. ``README.md`` in this
+folder tells the parameters.
+"""
+
+from figures.dynamical_isometry.fig01b_images import ImageCorrelation
+
+__all__ = ["ImageCorrelation"]
