@@ -12,6 +12,10 @@ from sigprop.errors import StorageError, UnknownName
 from tests.stat import assert_agrees
 
 NAMES = sorted(Figure.family) if named("scaling_resnets/fig01") else []
+SOURCES = {
+    "scaling_resnets": "Marion, Fermanian, Biau and Vert (2022)",
+    "dynamical_isometry": "Gadhikar and Burkholz (2022)",
+}
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +62,7 @@ def test_a_figure_can_be_read_alone(name, content):
     panels = [axes for axes in picture.axes if axes.get_visible()]
     assert all(axes.get_xlabel() or axes.get_ylabel() for axes in panels)
     words = " ".join(text.get_text() for text in picture.texts)
-    assert "Marion, Fermanian, Biau and Vert (2022)" in words
+    assert SOURCES[name.partition("/")[0]] in words
     assert len(picture.texts[0].get_text()) > 20  # a title that says what is seen
     assert picture.legends
     width, height = picture.get_size_inches() * picture.dpi
