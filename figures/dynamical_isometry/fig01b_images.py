@@ -177,12 +177,13 @@ class ImageCorrelation(Figure):
             picture,
             "Only RISOTTO keeps two images apart",
             setting,
-            "After Figure 1b of Gadhikar and Burkholz (2022). Inputs are random images at cosine "
-            "0.2, not photographs. Dashed: with many channels every pixel follows the map of a "
-            "fully connected network. With 64 the lengths of pixels drift apart with depth, the "
-            "more so where no block mixes them, as Fixup's 1x1 kernels at a branch of 0, and "
-            "measured cosines fall behind. What RISOTTO keeps exactly is the cosine of z = h+ - h-; that of "
-            "the states themselves jumps once, in the first ReLU, and stays.",
+            "After Figure 1b of Gadhikar and Burkholz (2022). Inputs are random images at "
+            "cosine 0.2, not photographs. Dashed: with many channels every pixel follows the "
+            "map of a fully connected network. With 64 the lengths of pixels drift apart with "
+            "depth, the more so where no block mixes them, as Fixup's 1x1 kernels at a branch "
+            "of 0, and measured cosines fall behind. What RISOTTO keeps exactly is the cosine "
+            "of z = h+ - h-; that of the states themselves jumps once, in the first ReLU, and "
+            "stays.",
             legend_rows=2,
         )
         return picture
