@@ -4,6 +4,8 @@ One module draws one figure, with the theory beside every measurement. ``README.
 folder tells the parameters.
 """
 
+from figures.dynamical_isometry.condition_number import ConditionNumber
 from figures.dynamical_isometry.fig01b_images import ImageCorrelation
+from figures.dynamical_isometry.spectra import Spectra
 
-__all__ = ["ImageCorrelation"]
+__all__ = ["ConditionNumber", "ImageCorrelation", "Spectra"]
