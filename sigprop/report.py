@@ -260,6 +260,7 @@ def _columns(picked: xr.Dataset, depth: int) -> tuple[list[list[str]], list[str]
         spread = np.sqrt(np.maximum(picked.log_norm_variance.values, 0))
         spread = np.where(spread <= EXACT, 0.0, spread)
         columns.append(["sd", *(_plain(float(value), ".2g") for value in spread)])
+    pairs("log|h|_alpha", "log_alpha_norm_mean")
     pairs("log|p|", "log_gradient_mean")
     pairs("cosine", "cosine_mean")
     pairs("cosine z", "looks_linear_cosine_mean")

@@ -194,6 +194,10 @@ def _weighing(
     from sigprop import backends
 
     if tilt is None and population is None:
+        if isinstance(sampler, str) and sampler in backends.samplers:
+            kind = backends.samplers[sampler]
+            # One with fields of its own decides what may be observed; others are chosen by it.
+            return None if kind.applicable is backends.Sampler.applicable else kind()
         return sampler if isinstance(sampler, backends.Sampler) else None
     if not isinstance(sampler, str):
         raise SpecError(

@@ -39,6 +39,7 @@ FIELDS: dict[str, Field] = {
         Field("cosine", "pair", "cosine of the angle between two inputs' states"),
         Field("log_distance", "pair", "log of |h_l - h~_l| / |h_0 - h~_0|"),
         Field("effective_rank", "", "exp(entropy of the Gram eigenvalues over their sum)"),
+        Field("log_alpha_norm", "input", "log of |h_l| / |h_0| in the norm of l_alpha"),
         # Of networks drawn from another law than the ensemble's, which their weights make good.
         Field("log_tilted_norm", "input", "log of |h_l| / |h_0| in a weighted network"),
         Field("log_weight", "input", "log of the weight of a network up to layer l"),

@@ -10,6 +10,7 @@ dense       O(width^2)             any weight law: the definition, fast
 batch       O(width^2), all inputs convolutions, batch normalisation
 jacobian    O(width^3)             singular values of the Jacobian, and all the rest
 reference   O(width^2), NumPy      the definition, written to be read
+alpha_chain O(width)               stable weights in a plain net: the norm of l_alpha
 tilted      O(1) or O(width)       moments of the norm by weighted networks (--tilt)
 population  O(width) or dense      one moment by splitting, any law (--population)
 =========== ====================== ==================================================
@@ -20,6 +21,7 @@ asked for.
 
 from __future__ import annotations
 
+from sigprop.backends.alpha_chain import AlphaChain
 from sigprop.backends.base import Sampler, applicable
 from sigprop.backends.batch import Batch
 from sigprop.backends.jacobian import Jacobian
@@ -38,7 +40,8 @@ samplers: Registry[type[Sampler]] = Registry("sampler")
 _PREFERENCE = ("chain", "conditional", "dense", "batch", "jacobian")
 
 
-for _sampler in (Chain, Conditional, Dense, Batch, Jacobian, Reference, Tilted, Population):
+_ALL = (Chain, Conditional, Dense, Batch, Jacobian, Reference, AlphaChain, Tilted, Population)
+for _sampler in _ALL:
     samplers.register(_sampler.name)(_sampler)
 
 

@@ -14,6 +14,7 @@ activity     the fraction of active units, and the number of dead branches
 balance      what branch and skip bring to a layer, of |h|^2; on request
 diversity    how differently the inputs turn units on; on request
 first_step   the change of the function by one step of gradient descent; on request
+alpha_norm   the norm of l_alpha for stable weights; with sampler alpha_chain only
 moment       E|h_l|^s from weighted networks; with a tilt or a population only
 spectrum     the singular values of dh_l / dh_0; on request only, for it costs O(width^3)
 ============ ==========================================================================
@@ -27,6 +28,7 @@ from sigprop.observables import displacement  # noqa: F401  isort: skip
 from sigprop.observables import gradient  # noqa: F401  isort: skip
 from sigprop.observables import separability  # noqa: F401  isort: skip
 from sigprop.observables import activity  # noqa: F401  isort: skip
+from sigprop.observables import alpha_norm  # noqa: F401  isort: skip
 from sigprop.observables import moment  # noqa: F401  isort: skip
 from sigprop.observables import spectrum  # noqa: F401  isort: skip
 from sigprop.observables import balance  # noqa: F401  isort: skip

@@ -15,10 +15,11 @@ from typing import ClassVar
 import numpy as np
 
 from sigprop.errors import SpecError, Unsupported
+from sigprop.laws.heavy import Stable
 from sigprop.registry import did_you_mean
 from sigprop.residual_moment import ResidualMoment
 from sigprop.schemes.he import he_variance
-from sigprop.spec import LayerTable, Network, Scheme, check_number
+from sigprop.spec import LayerTable, Network, Scheme, WeightLaw, check_number
 
 __all__ = ["Fractional"]
 
@@ -49,8 +50,10 @@ class Fractional(Scheme):
     earlier layers, the same is done for a state whose two halves are of equal size: an
     approximation, exact at s = 2 only if the layers were independent.
 
-    For weights neither Gaussian nor orthogonal the Gaussian value is taken, right at s = 2 and in
-    the limit of width. With biases it is the tail index of the limit that is s.
+    Stable weights, which have no variance, get the scale that keeps E|h|^s in the norm of l_alpha,
+    s < alpha. For other weights the Gaussian value is taken, right at s = 2 and in the limit of
+    width; a moment that the law does not have is refused. With biases the tail index of the limit
+    is s.
 
     Parameters
     ----------
@@ -132,6 +135,19 @@ class Fractional(Scheme):
         from sigprop.layer_factor import LayerFactor, preserving_scale
 
         unit = math.sqrt(fan_out / fan_in) if self.preserve == "coordinate" else 1.0
+        law = self.law
+        if isinstance(law, Stable) and self.expansion == "exact":
+            from sigprop.stable_factor import stable_scale
+
+            unit = (fan_out / fan_in) ** (1 / law.stability) if unit != 1.0 else 1.0
+            alive = self.given == "alive"
+            return unit * stable_scale(law.stability, network.phi, fan_out, self.s, alive=alive)
+        if isinstance(law, WeightLaw) and self.s >= law.moment_limit:
+            raise SpecError(
+                f"s = {self.s:g} cannot be kept: weights of law {law.kind!r} have moments of order "
+                f"below {law.moment_limit:g} only, and so has every norm made of them. Choose a "
+                f"lower s."
+            )
         if self.expansion == "published":
             return unit * math.sqrt(_published_variance(network, self.s, fan_out))
         orthogonal = max(fan_in, fan_out) if getattr(self.law, "kind", "") == "orthogonal" else None

@@ -149,7 +149,7 @@ def test_names_of_variables_are_those_of_the_schema():
         observable = observables[kind]()
         found |= observable.finalize(observable.observe(traces(observable.fields, 10, 3, 0)))
     expected = set()
-    logs = ("norm", "displacement", "gradient", "gradient_displacement", "distance")
+    logs = ("norm", "displacement", "gradient", "gradient_displacement", "distance", "alpha_norm")
     for p in (*logs, "looks_linear_distance", "first_step"):
         for statistic in ("mean", "variance", "skewness", "kurtosis", "quantile"):
             expected |= {f"log_{p}_{statistic}", f"log_{p}_{statistic}_se"}

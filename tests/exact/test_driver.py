@@ -588,7 +588,7 @@ def test_a_result_says_what_it_is(law):
     assert json.loads(attrs["ensemble"]) == law.to_dict()
     assert (attrs["seed"], attrs["replicas"], attrs["sampler"]) == (3, 45, "fake")
     assert (attrs["sampler_version"], attrs["block"], attrs["coupled"]) == (3, 8, 0)
-    asked_for = ("spectrum", "moment", "balance", "diversity", "first_step")
+    asked_for = ("spectrum", "moment", "alpha_norm", "balance", "diversity", "first_step")
     usual = [kind for kind in observables.observables if kind not in asked_for]
     assert [o["kind"] for o in json.loads(attrs["observe"])] == usual
     assert {"python", "sigprop", "numpy"} <= set(json.loads(attrs["software"]))

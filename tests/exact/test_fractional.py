@@ -245,6 +245,14 @@ def test_gain_of_residual_blocks_prints_both_coefficients(capsys):
     assert "approximation" in out and "a layer" in out
 
 
+def test_gain_of_stable_weights_says_which_moments_exist(capsys):
+    words = "--s 0.75 --width 20 --law stable --stability 1.5".split()
+    status, out, _ = run(capsys, *words)
+    assert status == 0 and "0.1068452" in out and "moments_below" in out  # 5.35098^(-1/0.75)
+    status, _, err = run(capsys, *"--s 1.6 --width 20 --law stable --stability 1.5".split())
+    assert status == 2 and "below 1.5" in err
+
+
 def test_gain_refuses_what_has_no_meaning(capsys):
     for words, says in (
         ("--width 100", "--s 1"),
