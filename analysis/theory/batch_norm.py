@@ -83,7 +83,8 @@ def batch_normalised(ensemble: Ensemble) -> BatchNormalised:
     Notes
     -----
     Status: limit as the width and the batch of independent inputs grow. At N units and B inputs
-    the logarithm of a gradient's mean square, T, is off by about T (1/4 / N + 5/2 / B).
+    the logarithm of a gradient's mean square, T, is off by about T (1/4 / N + 5/2 / B) on average
+    over the batch, and by about T / sqrt(N) for one input of it.
     Assumes top gradients independent from input to input: a gradient that all inputs share is
     partly taken away by the mean over the batch. Cost O(depth).
 

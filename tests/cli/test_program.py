@@ -360,3 +360,54 @@ def test_networks_that_die_are_counted_and_their_angle_is_left_out(run):
     dead = sigprop.load("a.nc").isel(layer=-1)
     assert 0 < float(dead.norm_zero_fraction.min()) < 1
     assert -1 <= float(dead.cosine_mean[0]) <= 1
+
+
+# ------------------------------------------------------------------- images and batches
+
+
+def test_an_image_makes_a_convolutional_network_that_the_headline_names(run, tmp_path):
+    status, out, _ = run(
+        *("simulate", "--depth", "2", "--scheme", "risotto", "--image", "3,4", "--kernel", "3"),
+        *("--width", "6", "--input-width", "3", "--padding", "circular", "--replicas", "40"),
+    )
+    assert status == 0
+    head = " ".join(out.split())
+    assert "block projection" in head and "images 3x4, kernel 3, circular borders" in head
+    assert "sampler batch" in head
+    path = only(tmp_path)
+    assert "-d6-3x4-L2-" in path.name
+    law = json.loads(sigprop.load(path).attrs["ensemble"])["network"]
+    assert (law["image"], law["kernel"], law["padding"], law["stride"]) == (
+        [3, 4],
+        3,
+        "circular",
+        1,
+    )
+
+
+def test_a_batch_is_normalised_and_swept_over_images(run):
+    words = ("--depth", "2", "--scheme", "batch_norm", "--width", "5", "--replicas", "40")
+    status, out, _ = run("simulate", *words, "--inputs", "batch", "--count", "6")
+    assert status == 0 and "a batch of 6 inputs" in out
+    status, out, _ = run("sweep", *words, "--image", "2,3", "--kernel", "1")
+    assert status == 0 and "image" in out
+
+
+def test_a_stride_that_breaks_a_promise_or_stands_alone_is_bad_input(run, tmp_path):
+    words = (
+        "simulate",
+        "--depth",
+        "2",
+        "--scheme",
+        "risotto",
+        "--width",
+        "6",
+        "--input-width",
+        "3",
+    )
+    status, out, err = run(*words, "--image", "4", "--stride", "2,1")
+    assert status == 2 and out == "" and "of 16 pixels 4 are left" in err and "--lossy true" in err
+    status, _, err = run(*words, "--stride", "2")
+    assert status == 2 and "without an image" in err
+    status, out, _ = run(*words, "--image", "4", "--stride", "2,1", "--lossy", "true")
+    assert status == 0 and "stride 2-1" in " ".join(out.split())
