@@ -182,6 +182,11 @@ class LayerFactor:
             width; a complex one is the principal branch. Cost: 50 microseconds, an array 5 a
             number.
         """
+        if isinstance(power, float) and _TINY < power <= 1:
+            found = _log_moment_of(self, power)
+            if self.orthogonal is not None:
+                found -= _log_moment_of(_chi_square(self.orthogonal), power)
+            return found if alive else found + math.log1p(-self.silence)
         shape = np.shape(power)
         p = np.atleast_1d(np.asarray(power))
         real = p.real
@@ -196,14 +201,14 @@ class LayerFactor:
                 f"the mean of Q^p for p = {power!r} does not exist: Q is 0 with probability "
                 f"{self.silence:.3g}. Ask for it given that the layer is alive (alive=True)."
             )
-        found = _log_moment(self, p)
+        logs = _log_moment(self, p)
         if self.orthogonal is not None:
-            found = found - _log_moment(_chi_square(self.orthogonal), p)
+            logs = logs - _log_moment(_chi_square(self.orthogonal), p)
         if not alive:
-            found = np.where(p == 0, 0.0, found + np.log1p(-self.silence))
+            logs = np.where(p == 0, 0.0, logs + np.log1p(-self.silence))
         if not shape:
-            return found[0].item()
-        return np.reshape(found, shape)
+            return logs[0].item()
+        return np.reshape(logs, shape)
 
     def log_cumulants(self) -> np.ndarray:
         """The first four cumulants of log Q given that Q > 0; shape (4,).
@@ -232,10 +237,10 @@ class LayerFactor:
         c, w, _ = self.unit
         return math.log(float(c @ w)) + math.log(self._relative[3])
 
-    def _transform(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(log m, r) at T = e^u; r = sqrt(1 + 2 c t), shape (components, len(u))."""
+    def _transform(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(log m, r) at T; r = sqrt(1 + 2 c t), shape (components, len(places))."""
         c, w, atom, mean = self._relative
-        twice = (2 / mean * c)[:, None] * np.exp(u)
+        twice = (2 / mean * c)[:, None] * places
         r = np.sqrt(1 + twice)
         less = -(w @ (twice / (r * (1 + r))))  # m - 1
         log_m = np.log1p(np.maximum(less, -0.5))
@@ -243,8 +248,8 @@ class LayerFactor:
         log_m[far] = np.log(atom + w @ (1 / r[:, far]))
         return log_m, r
 
-    def _places(self, end: float, step: float) -> np.ndarray:
-        """The places u of the trapezoid rule."""
+    def _places(self, end: float, step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(u, T = e^u, e^-T) at the places of the trapezoid rule."""
         c, w, _, _ = self._relative
         loud = float(w[c > 0.01 * c.max()].sum())
         few_loud = math.exp(-_WIDE * math.log(2)) < (1 - loud) ** self.width
@@ -252,7 +257,7 @@ class LayerFactor:
             end += math.log(c.max() / c.min())
         else:
             end = 12.0
-        return np.arange(_LOW, end + step, step)
+        return _grid(math.ceil(end), step)
 
     @lru_cache(maxsize=512)  # noqa: B019  factors are small
     def _bracket(self, far: bool, fine: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -263,19 +268,19 @@ class LayerFactor:
         """
         c, w, _, _ = self._relative
         step = _STEP / 2 if fine else _STEP
-        u = self._places(360.0 if far else 140.0, step)
-        log_m, r = self._transform(u)
+        u, places, gone = self._places(360.0 if far else 140.0, step)
+        log_m, r = self._transform(places)
         # -N' = (d / nu) m^{d-1} (-m') / (1 - A), where d / nu = (1 - A) / E phi^2.
         with np.errstate(over="ignore"):
             steep = np.exp((self.width - 1) * log_m) * ((w * c) @ r**-3)
-        return u, step * (steep - np.exp(-np.exp(u)))
+        return u, step * (steep - gone)
 
     @lru_cache(maxsize=512)  # noqa: B019  factors are small
     def _derivative(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(u, step * (-1)^k N^(k)(e^u)), all terms positive (Faa di Bruno's formula)."""
         c, w, _, mean = self._relative
-        u = self._places(140.0, _STEP)
-        log_m, r = self._transform(u)
+        u, places, _ = self._places(140.0, _STEP)
+        log_m, r = self._transform(places)
         odd = np.cumprod([1.0, *range(1, 2 * k, 2)])  # (2j - 1)!!
         slopes = [np.zeros_like(u)]  # (-1)^j m^(j), in units of nu^j
         slopes += [odd[j] * (w * (c / mean) ** j) @ r ** -(2 * j + 1) for j in range(1, k + 1)]
@@ -356,6 +361,20 @@ def preserving_scale(layer: LayerFactor, s: float, *, alive: bool = False) -> fl
 
 
 # --------------------------------------------------------------------- its parts
+
+
+@lru_cache(maxsize=64)
+def _grid(end: int, step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    u = np.arange(_LOW, end + step, step)
+    places = np.exp(u)
+    return u, places, np.exp(-places)
+
+
+def _log_moment_of(layer: LayerFactor, p: float) -> float:
+    """`_log_moment` of one real power in (_TINY, 1], without its overhead."""
+    u, weights = layer._bracket(False, False)
+    integral = float(weights @ np.exp((1 - p) * u)) * float(rgamma(1 - p))
+    return p * layer._log_living_mean + math.log1p(integral)
 
 
 def _log_moment(layer: LayerFactor, p: np.ndarray) -> np.ndarray:

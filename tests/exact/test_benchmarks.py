@@ -65,6 +65,16 @@ def test_the_table_of_regimes_is_printed(capsys):
         assert float(row.removeprefix(line).split()[0]) > 0, row
 
 
+def test_the_table_of_moments_is_printed(capsys):
+    from benchmarks import moments
+
+    moments.main(["--quick"])
+    shown = capsys.readouterr().out
+    for line in ("sigma, width 1024", "sigma, width 10^6", "tilted nets, width 1024, a layer"):
+        row = next(row for row in shown.splitlines() if row.startswith(f"{line}  "))
+        assert float(row.removeprefix(line).split()[0]) > 0, row
+
+
 def test_the_plain_noise_is_fractional():
     """Variances of sums are N^2H: one in 10^5 false alarms, sees an error of 12%."""
     import numpy as np
