@@ -1,19 +1,18 @@
 r"""Networks drawn whole, with the full singular spectrum of their input-output Jacobian.
 
 The Jacobian :math:`J_l = \partial h_l / \partial x` at the first input x of the network (h_0, where
-there is no stem) is carried along by
-products of matrices, a layer at a time, on the units that the forward pass of that input turns
-on. A unit whose derivative is zero has a row of zeros: it is left out of the product, which for
-ReLU saves half of the work of a branch and three quarters of that of a plain net. J is in units
-of a power of two, so no depth overflows; a network whose singular values reach below 1e-8 of
-the largest is walked again in the graded form of `sigprop.backends.graded`.
+there is no stem) is carried along by products of matrices, a layer at a time, on the units that
+the forward pass of that input turns on. A unit whose derivative is zero has a row of zeros: it is
+left out of the product, which for ReLU saves half of the work of a branch and three quarters of
+that of a plain net. J is in units of a power of two, so no depth overflows; a network whose
+singular values reach below 1e-8 of the largest is walked again in the graded form of
+`sigprop.backends.graded`.
 
 Weights are drawn from their addresses where they are used, and kept only where they are small.
 All else, the passes forward and backward and what is read off them, is that of the reference.
 
-Convolutions are written out as matrices over all pixels: this is for small images. What a network
-too large for this leaves to be measured is the mean square of the singular values, for which a
-random direction serves: the norm of a gradient (Hutchinson's estimate).
+Convolutions are written out as matrices over all pixels: this is for small images. Networks too
+wide for this are for `sigprop.lanczos`, which multiplies vectors.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from sigprop.image import strided
 from sigprop.kernels import philox
 from sigprop.spec import Ensemble, Structure
 
-__all__ = ["Jacobian", "Weights", "draws_of", "need_bytes"]
+__all__ = ["Jacobian", "Weights", "draws_of", "need_bytes", "walk_of"]
 
 LARGEST_BYTES = 4 * 2**30  # that one network may take, a worker
 _KEPT_BYTES = 2**26  # weights of a network that are kept for the second pass
@@ -162,6 +161,11 @@ class _Unit:
         factor = derivative if self.on is None else derivative[on]
         self.factor = None if bool((factor == 1.0).all()) else factor[:, None]
 
+    def times(self, x: np.ndarray) -> np.ndarray:
+        """diag(derivative) x, all rows."""
+        y, rows = self.masked(x, None)
+        return _whole(y, rows, self.size)
+
     def masked(self, x: np.ndarray, rows: Rows) -> tuple[np.ndarray, Rows]:
         """diag(derivative) x, on the rows that differ from zero."""
         if rows is not self.on:
@@ -233,6 +237,37 @@ class _Walk:
         y += carried if skip == 1.0 else skip * carried
         return (y, kept) if last is None else last.masked(y, kept)
 
+    def forward(self, v: np.ndarray) -> np.ndarray:
+        """J v for columns v, J from the input to the last state."""
+        x, rows = self.entered(v)
+        for layer in range(self.network.depth):
+            x, rows = self.times(layer, x, rows)
+        return _whole(x, rows, int(self.network.state_sizes[-1]))
+
+    def backward(self, u: np.ndarray) -> np.ndarray:
+        """J^T u for columns u."""
+        form, table = self.form, self.table
+        p = u
+        for layer in reversed(range(self.network.depth)):
+            left = list(self.units[layer])
+            matrices = self.draws.weights[layer]
+            if form.post:
+                p = left.pop().times(p)
+            q = table.branch[layer] * table.input_scale[layer] * p
+            if not form.trunk:
+                q = left.pop().times(q)
+            for j in reversed(range(self.network.branch_matrices)):
+                q = matrices[j][0].T @ q
+                if form.pre or j > 0:
+                    q = left.pop().times(q)
+            if form.trunk:
+                carried = matrices[-1][0].T @ p if form.projected else p
+                q = q + table.skip[layer] * carried
+            p = q
+        if self.stem is not None and self.draws.stem is not None:
+            p = self.draws.stem[0].T @ self.stem.times(p)
+        return p
+
     def plain(self, layers: np.ndarray) -> Iterator[tuple[np.ndarray, bool]]:
         """Logarithms at each of ``layers``, and whether they are right, by multiplying out."""
         exponent, rank = 0, self.network.input_size
@@ -262,6 +297,11 @@ class _Walk:
                 return
             x, rows = self.times(layer, product.basis, rows)
             product.absorb(*_rescaled(x))
+
+
+def walk_of(ensemble: Ensemble, draws: reference.Draws, signal: reference.Signal) -> _Walk:
+    """What multiplies vectors with the Jacobian of a network, forward and backward."""
+    return _Walk(ensemble, draws, signal)
 
 
 def _product(w: np.ndarray, x: np.ndarray, rows: Rows, wanted: Rows) -> np.ndarray:
@@ -352,8 +392,8 @@ class Jacobian(Sampler):
             return (
                 f"the Jacobian and its factors would take {need / 2**30:.1f} GiB a worker at "
                 f"width {ensemble.network.width}, and {LARGEST_BYTES / 2**30:.0f} GiB are "
-                f"allowed. A width of about {fits} would fit; of wider ones --observe gradient "
-                "measures the mean square singular value, by a random direction."
+                f"allowed. A width of about {fits} would fit; of wider ones there are "
+                "estimates: sigprop spectrum --method lanczos."
             )
         return None
 

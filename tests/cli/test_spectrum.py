@@ -53,6 +53,17 @@ def test_spectrum_says_that_a_risotto_network_is_an_isometry(run):
     assert status == 0 and "the Jacobian is an isometry: every singular value is 1 to" in out
 
 
+def test_spectrum_by_lanczos_prints_estimates_and_writes_them(run, tmp_path):
+    words = ("--scheme", "power", "--beta", "0.5", "--depth", "4", "--width", "30")
+    lanczos = ("--method", "lanczos", "--probes", "3", "--steps", "8", "--replicas", "3")
+    status, out, err = run("spectrum", *words, *lanczos, "--out", "l.nc")
+    assert status == 0 and "3 directions, 8 steps" in out and "singular_mean_square" in out
+    with xr.open_dataset(tmp_path / "l.nc", engine="h5netcdf") as found:
+        assert found.singular_density.dims == ("singular_bin",)
+    status, _, err = run("spectrum", *words, *lanczos, "--plot", "l.png")
+    assert status == 2 and "--plot draws an exact spectrum" in err
+
+
 def test_spectrum_in_json_is_nothing_but_that(run):
     words = ("--scheme", "he", "--depth", "2", "--width", "4", "--replicas", "2")
     status, out, _ = run("spectrum", *words, "--format", "json")
