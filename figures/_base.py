@@ -117,7 +117,8 @@ def named(name: str) -> Figure:
         If there is none; the message says which is meant.
     """
     import figures.dynamical_isometry
-    import figures.scaling_resnets  # noqa: F401  the two fill the registry
+    import figures.fractional_moments
+    import figures.scaling_resnets  # noqa: F401  the three fill the registry
 
     ends = [known for known in Figure.family if known.rpartition("/")[2] == name]
     if name not in Figure.family and len(ends) == 1:  # no distance of words finds this

@@ -143,7 +143,8 @@ def figure(
 
 def _all_figures() -> list[str]:
     import figures.dynamical_isometry
-    import figures.scaling_resnets  # noqa: F401  the two fill the registry
+    import figures.fractional_moments
+    import figures.scaling_resnets  # noqa: F401  the three fill the registry
     from figures._base import Figure
 
     return sorted(Figure.family)

@@ -15,6 +15,7 @@ NAMES = sorted(Figure.family) if named("scaling_resnets/fig01") else []
 SOURCES = {
     "scaling_resnets": "Marion, Fermanian, Biau and Vert (2022)",
     "dynamical_isometry": "Gadhikar and Burkholz (2022)",
+    "fractional_moments": "Gurbuzbalaban and Hu",
 }
 
 
