@@ -399,6 +399,8 @@ def made_by(source: Path, run: Mapping[str, Any]) -> tuple[Ensemble, dict[str, A
     result, _ = read(source)
     law = Ensemble.from_dict(json.loads(result.attrs["ensemble"]))
     before = arguments(result)
+    if "tilt" in run or "population" in run:
+        before["sampler"] = "auto"
     if "orders" in run or "observe" in run:
         # Observables carry their orders: name them, so that the two can be given apart.
         before["observe"] = [observable.kind for observable in before["observe"]]

@@ -72,7 +72,7 @@ class RandomisedLeakyReLU(Activation):
     def _drawn(self, slopes: np.ndarray | None) -> np.ndarray:
         if slopes is None:
             raise Unsupported(
-                "randomised_leaky_relu is no function of u alone: every unit has a slope of "
+                f"{self.kind} is no function of u alone: every unit has a slope of "
                 "its own. Draw them with its method slopes and pass them."
             )
         return np.asarray(slopes, float)

@@ -299,3 +299,17 @@ def test_options_of_samplers_are_checked():
         Tilted(1.0, "dense")
     with pytest.raises(SpecError, match="order"):
         Population(0.0)
+
+
+def test_compare_judges_weighted_moments_by_their_own_errors():
+    """Theory's spread is of plain networks, which would see nothing at this depth."""
+    from analysis.compare import compare
+
+    law = Ensemble(Network(depth=300, width=30, block="plain"), He(), Point())
+    found = sigprop.simulate(law, tilt=1.9, orders=[2.0], replicas=4096, layers=[100, 300])
+    assert compare(found).exit_status == 0
+    exact = sigprop.simulate(law, tilt=2.0, orders=[2.0], replicas=1024, layers=[100, 300])
+    assert compare(exact).exit_status == 0
+    wrong = found.copy()
+    wrong["norm_moment_log"] = found.norm_moment_log + 0.3
+    assert compare(wrong).exit_status == 1
