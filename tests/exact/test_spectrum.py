@@ -68,6 +68,16 @@ def test_a_product_of_factors_that_are_graded_the_wrong_way_round_is_right():
     )
 
 
+def test_columns_are_sorted_before_they_are_orthogonalised():
+    """The first factor puts the smallest first: unsorted, T would be singular to rounding."""
+    generator = np.random.default_rng(6)
+    factors = [np.diag([1e-20, 1e-7, 1.0, 1e18])]
+    factors += [generator.standard_normal((4, 4)) for _ in range(8)]
+    truth = exact_logs(factors)
+    assert truth[0] - truth[-1] > 80
+    np.testing.assert_allclose(graded_logs(factors), truth, rtol=0, atol=1e-10)
+
+
 def test_what_is_too_small_to_be_held_is_marked_and_not_invented():
     step = np.diag([1.0, math.exp(-1.0)])
     product = Graded(2)
