@@ -18,6 +18,7 @@ bench:  ## the tables of speeds, baselines included
 	$(PYTHON) -m benchmarks.speed
 	$(PYTHON) -m benchmarks.regimes
 	$(PYTHON) -m benchmarks.moments
+	$(PYTHON) -m benchmarks.images
 	$(PYTHON) -m benchmarks.spectrum
 
 papers:  ## the figures of the papers at their full budget, into pictures/: minutes

@@ -85,3 +85,32 @@ def test_the_plain_noise_is_fractional():
     sums = np.array([fractional_noise(16, 0.8, generator).sum() for _ in range(6000)])
     spread = sums.var() / 16**1.6
     assert abs(spread - 1) < 4.4 * (2 / 6000) ** 0.5
+
+
+def test_the_benchmark_of_images_runs_and_its_baseline_draws_the_same_law(capsys):
+    """Mean square of the plain network of convolutions against the exact one, borders included.
+
+    Fires by chance once in 10^6; sees a fifth.
+    """
+    import numpy as np
+    import torch
+
+    import sigprop
+    from analysis.theory import image_log_mean_square
+    from benchmarks import images
+    from tests.stat import assert_agrees
+
+    images.main(["--quick"])
+    out = capsys.readouterr().out
+    assert "64 channels, 8x8" in out and out.count("against plain torch") == 2
+
+    torch.manual_seed(0)
+    law = sigprop.Ensemble(sigprop.Network(depth=2, width=64, image=8), sigprop.He())
+    exact = np.exp(image_log_mean_square(law)[-1])
+    ratios = []
+    for _ in range(24):
+        states = images.plain_images(2)
+        first, last = (states[at].detach().flatten(1).norm(dim=1) ** 2 for at in (0, -1))
+        ratios.append(float((last / first).mean()) / exact)
+    se = np.std(ratios, ddof=1) / np.sqrt(len(ratios))
+    assert_agrees(np.mean(ratios), 1.0, se, resolution=0.2)
