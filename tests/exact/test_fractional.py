@@ -342,3 +342,15 @@ def test_balanced_is_refused_where_signs_mean_nothing():
         Ensemble(Network(depth=1, block="res1", activation="gelu"), Balanced())
     with pytest.raises(SpecError, match="one slope"):
         BalancedReLU(low=0.0, high=0.5)
+
+
+def test_orthogonal_weights_keep_the_moment_by_their_own_gain():
+    """Measured: no matrix of independent entries has this law. Rows and columns in turn fewer."""
+    scheme = Fractional(s=1.0, law="orthogonal", preserve="norm")
+    network = Network(depth=4, widths=(3, 5, 4, 6, 3), block="plain")
+    law = Ensemble(network, scheme, Point())
+    found = sigprop.simulate(law, "norm", orders=[1.0], replicas=20_000)
+    log, se = (found[f"norm_moment_log{end}"][0, 1:, 0] for end in ("", "_se"))
+    assert_agrees(log, 0.0, se, resolution=0.1)
+    gaussian = Fractional(s=1.0, preserve="norm").layers(network).scale
+    assert (np.abs(law.table.scale / gaussian - 1) > 0.02).all()  # and would not do
