@@ -5,7 +5,21 @@ folder tells the parameters.
 """
 
 from figures.dynamical_isometry.condition_number import ConditionNumber
+from figures.dynamical_isometry.construction import Construction
+from figures.dynamical_isometry.edge_of_chaos import EdgeOfChaos
+from figures.dynamical_isometry.fig01b_dense import DenseCorrelation
 from figures.dynamical_isometry.fig01b_images import ImageCorrelation
+from figures.dynamical_isometry.first_step import FirstStep
+from figures.dynamical_isometry.rivals import Rivals
 from figures.dynamical_isometry.spectra import Spectra
 
-__all__ = ["ConditionNumber", "ImageCorrelation", "Spectra"]
+__all__ = [
+    "ConditionNumber",
+    "Construction",
+    "DenseCorrelation",
+    "EdgeOfChaos",
+    "FirstStep",
+    "ImageCorrelation",
+    "Rivals",
+    "Spectra",
+]
