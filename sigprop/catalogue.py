@@ -93,7 +93,9 @@ def _members(family: str) -> Mapping[str, Any]:
 def _entry(name: str, member: Any) -> str:
     lines = [name]
     for line in _about(member):
-        lines += textwrap.wrap(line, 96, initial_indent=" " * 4, subsequent_indent=" " * 6)
+        lines += textwrap.wrap(
+            line, 96, initial_indent=" " * 4, subsequent_indent=" " * 6, break_on_hyphens=False
+        )
     return "\n".join(lines)
 
 
