@@ -31,7 +31,7 @@ __all__ = ["compare", "design", "of_a_law", "predict"]
 
 # Options of simulate that say how it is run, not which law: all others are of the law.
 _RUN = {"context", "replicas", "seed", "workers", "sampler", "layers", "orders", "observe", "keep"}
-_RUN |= {"source", "out", "resume", "force", "style", "scheduler"}
+_RUN |= {"source", "out", "resume", "force", "style", "scheduler", "tilt", "population"}
 
 _Words = Annotated[
     str | None,

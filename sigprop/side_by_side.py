@@ -182,13 +182,16 @@ def _change(point: xr.Dataset, name: str) -> _Change | None:
 
 
 def _numbers(result: xr.Dataset, needed: Sequence[str]) -> xr.Dataset:
-    return result[[name for name in needed if name in result]].drop_vars("ensemble")
+    return result[[name for name in needed if name in result]].drop_vars(
+        "ensemble", errors="ignore"
+    )
 
 
 _TABLE = (
     *("log_norm_mean", "log_norm_mean_se", "log_norm_variance", "log_gradient_mean"),
     *("log_gradient_mean_se", "log_gradient_variance", "log_displacement_mean", "cosine_mean"),
     *("cosine_mean_se", "displacement_zero_fraction", "norm_zero_fraction"),
+    *("log_singular_largest", "log_singular_smallest", "singular_zero_fraction"),
 )
 
 
@@ -232,6 +235,9 @@ def _table(result: xr.Dataset, axis: str, cost: xr.DataArray | None) -> str:
     if "log_displacement_mean" in points[0]:
         columns.append(["moved", *(_moved(p) for p in points)])
         said.append("moved: typical |h - h_0|/|h_0| at the top")
+    if "log_singular_largest" in points[0]:
+        columns.append(["condition", *(_condition(p.isel(layer=-1)) for p in points)])
+        said.append("condition: of the Jacobian at the top, typical network")
     if cost is not None:
         columns.append(["cost", *(_time(float(s)) for s in cost.values[rows])])
         said.append("cost: measured time of drawing and observing one network")
@@ -252,6 +258,12 @@ def _table(result: xr.Dataset, axis: str, cost: xr.DataArray | None) -> str:
     if len(rows) < result.sizes[axis]:
         notes.append(f"{len(rows)} of {result.sizes[axis]} values of {axis} are shown.")
     return "\n".join((lines[0], rule, *lines[1:], rule, *notes))
+
+
+def _condition(top: xr.Dataset) -> str:
+    if float(top.singular_zero_fraction) > 0:
+        return "inf"
+    return report.scientific(float(top.log_singular_largest - top.log_singular_smallest))
 
 
 def _start(point: xr.Dataset) -> str:

@@ -64,6 +64,14 @@ def test_spectrum_by_lanczos_prints_estimates_and_writes_them(run, tmp_path):
     assert status == 2 and "--plot draws an exact spectrum" in err
 
 
+def test_schemes_stand_side_by_side_with_their_condition_numbers(run):
+    words = ("--scheme", "he,risotto", "--block", "projection", "--depth", "3", "--width", "8")
+    status, out, _ = run("sweep", *words, "--observe", "spectrum", "--replicas", "3")
+    assert status == 0 and "condition" in out
+    risotto = next(line for line in out.splitlines() if line.startswith("risotto"))
+    assert " 1 " in f"{risotto} "
+
+
 def test_spectrum_in_json_is_nothing_but_that(run):
     words = ("--scheme", "he", "--depth", "2", "--width", "4", "--replicas", "2")
     status, out, _ = run("spectrum", *words, "--format", "json")
