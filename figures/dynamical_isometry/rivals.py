@@ -117,9 +117,9 @@ class Rivals(Figure):
         )
         caption = (
             "The baselines of Gadhikar and Burkholz (2022), arXiv:2210.02411. End to end, forward "
-            "and backward agree but for NF-ResNet, whose gradient outgrows its signal. A scheme that "
-            "is the identity keeps everything because it computes nothing yet; RISOTTO keeps norms "
-            "and gradients and has its branches on. Its raw cosine is that behind the first ReLU. "
+            "and backward agree but for NF-ResNet, whose gradient outgrows its signal. A scheme "
+            "that is the identity keeps everything because it computes nothing yet; RISOTTO keeps "
+            "norms and gradients and has its branches on. Its raw cosine is that behind the first ReLU. "
             "Bars: two standard errors, of heavy tails where curves explode."
         )
         title = "Norm, gradient and angle, scheme by scheme"
