@@ -106,6 +106,9 @@ CASES = {
         OrthogonalScheme(skip=SKIP, bias_variance=0.2),
         THREE,
     ),
+    "orthogonal dropped": Ensemble(
+        Network(depth=3, width=4, block="inner", inner_width=3, dropout=0.3), OrthogonalScheme()
+    ),
     # blocks that the kernels know, fields that they do not
     "res3": Ensemble(Network(depth=3, width=4, inner_width=3), SkipInit(initial=0.7)),
     "preact centred": Ensemble(

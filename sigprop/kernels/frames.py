@@ -37,25 +37,14 @@ _SAME = 1e-13  # share of a square below which a column is a combination of earl
 _NOTHING = 1e-20  # the same where the rest was measured and not left over
 
 
-@strict
+@inner()
 def _gram(x, x_at, stride, count, n, gram):
     """Products of ``count`` rows of n entries."""
     for i in range(count):
         for k in range(i, count):
-            total = 0.0
-            other, third, fourth = 0.0, 0.0, 0.0
-            one, two = x_at + i * stride, x_at + k * stride
-            whole = n // 4 * 4
-            for e in range(0, whole, 4):
-                total += x[one + e] * x[two + e]
-                other += x[one + e + 1] * x[two + e + 1]
-                third += x[one + e + 2] * x[two + e + 2]
-                fourth += x[one + e + 3] * x[two + e + 3]
-            for e in range(whole, n):
-                total += x[one + e] * x[two + e]
-            total = (total + other) + (third + fourth)
-            gram[i * count + k] = total
-            gram[k * count + i] = total
+            product = vectors.dot(x, x_at + i * stride, x, x_at + k * stride, n)
+            gram[i * count + k] = product
+            gram[k * count + i] = product
 
 
 @strict
@@ -124,24 +113,35 @@ def _seen(x, x_at, y, y_at, stride, count, n, factor, use, out):
                 out[i * count + k] = vectors.dot(x, x_at + i * stride, y, y_at + k * stride, n)
 
 
-@inner()
-def _framed(rows, rows_at, stride, count, n, factor, basis, spare):
-    """Gram-Schmidt of the rows that ``factor`` uses, in place; the others become zero."""
-    for i in range(count):
-        if factor[i * count + i] == 0.0:
+@strict
+def _framed(rows, rows_at, stride, count, n, factor):
+    """Gram-Schmidt, twice, of the rows that ``factor`` uses, in place; the others become zero."""
+    for k in range(count):
+        here = rows_at + k * stride
+        if factor[k * count + k] == 0.0:
             for e in range(n):
-                rows[rows_at + i * stride + e] = 0.0
-    zero = np.int64(0)
-    vectors.orthonormalise(rows, rows_at, stride, count, n, 1e-14, basis, zero, spare, zero)
-    for i in range(count):
-        for e in range(n):
-            rows[rows_at + i * stride + e] = basis[i * stride + e]
+                rows[here + e] = 0.0
+            continue
+        for _ in range(2):
+            for i in range(k):
+                there = rows_at + i * stride
+                c = 0.0
+                for e in range(n):
+                    c += rows[there + e] * rows[here + e]
+                for e in range(n):
+                    rows[here + e] -= c * rows[there + e]
+            square = 0.0
+            for e in range(n):
+                square += rows[here + e] * rows[here + e]
+            scale = 1.0 / math.sqrt(square)
+            for e in range(n):
+                rows[here + e] *= scale
 
 
 @inner()
 def _forward(
-    haar, s, bias, n_in, n_out, count, longest, gram, key, layer, replica, j, scratch, raw, basis,
-    spare, diagonal, factor, z, z_at, y, y_at,
+    haar, s, bias, n_in, n_out, count, longest, gram, key, layer, replica, j, scratch, raw,
+    diagonal, factor, z, z_at, y, y_at,
 ):  # fmt: skip
     """Draw Z, and ``y_k = sum_i factor[i, k] z_i`` (+ ``bias`` times a normal for each unit)."""
     for k in range(count):
@@ -152,7 +152,7 @@ def _forward(
     if haar:
         for i in range(count):
             vectors.copy(z, z_at + i * longest, 1.0, raw, i * size, size)
-        _framed(z, z_at, longest, count, size, factor, basis, spare)
+        _framed(z, z_at, longest, count, size, factor)
         s = s * math.sqrt(size)
         for i in range(count):
             vectors.scale(s, z, z_at + i * longest, size)
@@ -172,7 +172,7 @@ def _forward(
 @inner()
 def _backward(
     haar, s, n_in, n_out, count, longest, x, x_at, factor, key, layer, replica, j, scratch, raw,
-    basis, spare, diagonal, q, q_at, z, z_at, seen, crossed, gram, radius, rest, out, out_at,
+    diagonal, q, q_at, z, z_at, seen, crossed, gram, radius, rest, out, out_at,
 ):  # fmt: skip
     """``out_k = W^T q_k``; ``x`` are the inputs of the matrix and ``factor`` their R."""
     zero = np.int64(0)
@@ -210,7 +210,7 @@ def _backward(
                 w = crossed[i * count + k]
                 if w != 0.0:
                     vectors.add_scaled(rest, k * longest, -w, x, x_at + i * longest, n_in)
-        _framed(rest, zero, longest, count, size, radius, basis, spare)
+        _framed(rest, zero, longest, count, size, radius)
     else:
         # Z^T Q is what E carries; of it the draws bring s crossed R_Q already.
         for i in range(count):
@@ -275,20 +275,20 @@ def sample(
     back = np.zeros(3 * plane)  # the gradient past the branch, that in it, and room for one more
     rest, top = np.zeros(plane), np.zeros(longest)
     slopes = np.zeros((m + 2) * longest if random_slopes else 1)
-    gram, seen, crossed, radius, spare = (
-        np.zeros(square), np.zeros(square), np.zeros(square), np.zeros(square), np.zeros(square)
+    gram, seen, crossed, radius = (
+        np.zeros(square), np.zeros(square), np.zeros(square), np.zeros(square)
     )  # fmt: skip
     diagonal = np.zeros(count)
     start_norm, start_distance = np.empty(count), np.empty(count * (count - 1) // 2)
     units_on, dead, dead_so_far = np.zeros(count), np.zeros(count, np.bool_), np.zeros(count)
     owners = (
         raw, tape, factors, basis, start, h, back, rest, top, slopes, gram, seen, crossed, radius,
-        spare, diagonal, scratch[0], scratch[1],
+        diagonal, scratch[0], scratch[1],
     )  # fmt: skip
     raw, tape, factors, basis = borrow(raw), borrow(tape), borrow(factors), borrow(basis)
     start, h, back, rest, top = borrow(start), borrow(h), borrow(back), borrow(rest), borrow(top)
     slopes, gram, seen, crossed = borrow(slopes), borrow(gram), borrow(seen), borrow(crossed)
-    radius, spare, diagonal = borrow(radius), borrow(spare), borrow(diagonal)
+    radius, diagonal = borrow(radius), borrow(diagonal)
     scratch = (borrow(scratch[0]), borrow(scratch[1]))
     zero = np.int64(0)
 
@@ -351,7 +351,7 @@ def sample(
                     f_at = (here * total + step) * square
                     _forward(
                         haar, s, bias, n_in, n, count, longest, gram, key, address, replica, step,
-                        scratch, raw, basis, spare, diagonal, factors[f_at : f_at + square], tape,
+                        scratch, raw, diagonal, factors[f_at : f_at + square], tape,
                         at + (z_plane + step) * plane, tape, target,
                     )  # fmt: skip
                 f = 1.0
@@ -477,8 +477,8 @@ def sample(
                 f_at = (layer * total + step) * square
                 _backward(
                     haar, f * table[layer, 3 + step], n_in, n, count, longest, tape, x_at,
-                    factors[f_at : f_at + square], key, layer, replica, step, scratch, raw, basis,
-                    spare, diagonal, back, gradient, tape, at + (z_plane + step) * plane, seen,
+                    factors[f_at : f_at + square], key, layer, replica, step, scratch, raw,
+                    diagonal, back, gradient, tape, at + (z_plane + step) * plane, seen,
                     crossed, gram, radius, rest, back, 2 * plane,
                 )  # fmt: skip
                 for k in range(count):
