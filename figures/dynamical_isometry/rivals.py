@@ -119,8 +119,8 @@ class Rivals(Figure):
             "The baselines of Gadhikar and Burkholz (2022), arXiv:2210.02411. End to end, forward "
             "and backward agree but for NF-ResNet, whose gradient outgrows its signal. A scheme "
             "that is the identity keeps everything because it computes nothing yet; RISOTTO keeps "
-            "norms and gradients and has its branches on. Its raw cosine is that behind the first ReLU. "
-            "Bars: two standard errors, of heavy tails where curves explode."
+            "norms and gradients and has its branches on. Its raw cosine is that behind the first "
+            "ReLU. Bars: two standard errors, of heavy tails where curves explode."
         )
         title = "Norm, gradient and angle, scheme by scheme"
         frame(picture, title, setting, caption, legend_rows=2)
