@@ -17,6 +17,7 @@ verify:  ## heavy statistical tests, samplers against one another: minutes
 bench:  ## the tables of speeds, baselines included
 	$(PYTHON) -m benchmarks.speed
 	$(PYTHON) -m benchmarks.regimes
+	$(PYTHON) -m benchmarks.laws
 	$(PYTHON) -m benchmarks.moments
 	$(PYTHON) -m benchmarks.images
 	$(PYTHON) -m benchmarks.spectrum

@@ -51,6 +51,14 @@ def test_the_mean_fails_and_says_so_where_its_median_is_low_too():
     assert not found.reliable and found.value < 0.5 and found.high < 1
 
 
+def test_hill_by_hand():
+    """The k largest are 2^j above the next: the mean of log(x_i / x_(k+1)) is (k + 1)/2 log 2."""
+    values = np.concatenate([2.0 ** -np.arange(50), np.full(10, 1e-30)])
+    found = tail_index_of(values, [12, 20])
+    np.testing.assert_allclose(found.hill, 2 / (np.array([13, 21]) * math.log(2)), rtol=1e-12)
+    np.testing.assert_allclose(found.hill_se, found.hill / np.sqrt([12, 20]), rtol=1e-12)
+
+
 @pytest.mark.parametrize("index", [0.5, 1.0, 2.5])
 def test_the_index_of_an_exact_power(index):
     """All counts of a Pareto law are right: z of the largest count, 1e-6 false alarms."""
