@@ -88,3 +88,18 @@ def test_orthogonal_linear_nets_keep_lengths_and_angles_both_ways(inputs, name):
         assert np.abs(trace["cosine"] - trace["cosine"][:, :1]).max() < 1e-12
     assert np.abs(trace["log_gradient"][:, 1]).max() < 1e-12  # from 8 to 8 units
     assert (trace["log_gradient"][:, 0] < -1e-6).all()  # from 8 to 5: a projection
+
+
+@pytest.mark.parametrize(
+    "case, name",
+    [
+        ("risotto projection", "dense"), ("preact centred", "dense"), ("identity", "dense"),
+        ("identity", "conditional"), ("orthogonal leaky", "conditional"),
+    ],
+)  # fmt: skip
+def test_a_network_does_not_depend_on_its_neighbours(case, name):
+    """Bit for bit: the first 5 of 64, and those of the middle."""
+    ensemble = CASES[case]
+    whole, few = drawn(name, ensemble, 64), drawn(name, ensemble, 5)
+    for field, values in few.items():
+        np.testing.assert_array_equal(values, whole[field][:5])
