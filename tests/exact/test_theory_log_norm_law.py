@@ -182,6 +182,17 @@ def test_far_tails_have_digits_and_match_the_saddle_point():
     assert slope == pytest.approx(law.pdf(x[0]) / law.cdf(x[0]), rel=1e-5)
 
 
+@pytest.mark.parametrize("branch", [0.02, 0.1])
+def test_the_series_of_small_branches_gives_the_moments_of_gauss_rules(branch):
+    """Two ways to one number: the heat equation's series, and quadrature in z and w."""
+    scheme = GivenScheme(branch=branch, variance=((0.1, 0.2),) * 40)
+    ensemble = Ensemble(Network(depth=40, width=7, inner_width=12), scheme, Point())
+    law = log_norm_law(ensemble)
+    for order in (0.5, 1.0, 2.0):
+        exact = log_norm_moment(ensemble, order)[-1]
+        assert law.log_moment(order) == pytest.approx(exact, rel=1e-9)
+
+
 def test_dead_networks_count_as_small():
     law = plain(3, 2, 1.0)  # 1/4 of the layers of two ReLUs are dead
     assert log_norm_law(law).survival == pytest.approx(0.75**3)
