@@ -478,6 +478,7 @@ def one_blas_thread() -> Iterator[None]:
     global _users, _limits
     with _lock:
         if not _users:
+            _take_control()
             _limits = threadpool_limits(limits=1, user_api="blas")
         _users += 1
     try:
@@ -486,4 +487,21 @@ def one_blas_thread() -> Iterator[None]:
         with _lock:
             _users -= 1
             if not _users:
+                _take_control()
                 _limits.restore_original_limits()
+                _take_control()
+
+
+def _take_control() -> None:
+    """Let this thread set the number of BLAS threads, and the next one too.
+
+    threadpoolctl (3.8 does) lets the first thread that asks have the say and silently ignores
+    all others, until that thread is gone: a worker would then run BLAS on all processors, against
+    its fellows, and in another order of summation than alone. Here a lock sees to it that threads
+    do not set the number at cross purposes.
+    """
+    import threadpoolctl
+
+    openblas = getattr(threadpoolctl, "OpenBLASController", None)
+    if openblas is not None and hasattr(openblas, "clear_controlling_thread"):
+        openblas.clear_controlling_thread(force=True)

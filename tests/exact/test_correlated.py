@@ -1,5 +1,8 @@
 """Dense sampling of weights that depend on each other along depth: identities and promises."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -168,6 +171,40 @@ def test_blas_has_its_threads_back():
     before = [(p["prefix"], p["num_threads"]) for p in threadpool_info()]
     draw(law(), count=1)
     assert [(p["prefix"], p["num_threads"]) for p in threadpool_info()] == before
+
+
+def test_blas_has_one_thread_in_every_worker_and_its_threads_back_from_any():
+    """Whoever set the number first, in the main thread or in another that is still alive."""
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def threads():
+        return {p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"}
+
+    second, leave = threading.Event(), threading.Event()
+
+    def first():
+        with correlated.one_blas_thread():
+            second.wait(60)
+            return threads()
+
+    def last():
+        with correlated.one_blas_thread():
+            second.set()
+            leave.wait(60)  # the first is out of it, and this one sets the number back
+            return threads()
+
+    with threadpool_limits(limits=2, user_api="blas"):
+        if threads() != {2}:
+            pytest.skip("this BLAS has one thread")
+        with correlated.one_blas_thread():
+            assert threads() == {1}
+        assert threads() == {2}
+        with ThreadPoolExecutor(2) as pool:
+            one, other = pool.submit(first), pool.submit(last)
+            assert one.result() == {1}
+            leave.set()
+            assert other.result() == {1}
+            assert threads() == {2}
 
 
 def test_dense_says_what_it_shares():
