@@ -99,6 +99,11 @@ def image_log_mean_square(ensemble: Ensemble, input: int = 0) -> np.ndarray:
     ndarray, shape (depth + 1,)
         Dimensionless, natural logarithm.
 
+    Raises
+    ------
+    Unsupported
+        As `pixel_log_mean_square`.
+
     Notes
     -----
     Status: exact. In a block with a stem the ratio of means differs from the mean of the ratio
@@ -136,7 +141,8 @@ def image_log_gradient_mean_square(ensemble: Ensemble) -> np.ndarray:
     -----
     Status: exact in blocks ``res3`` and ``inner``. In ``plain`` and ``projection`` all that a unit
     reads may be 0, with a probability of at most :math:`2^{-n}` a pixel and layer, n being the
-    number of channels; then no gradient passes, and the truth lies below by as much.
+    number of channels; then no gradient passes, and the truth lies below by as much. Cost: as
+    `pixel_log_mean_square`.
 
     Examples
     --------
