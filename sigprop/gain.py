@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sigprop.errors import SpecError
+from sigprop.laws import StudentT
 from sigprop.schemes import Fractional
 from sigprop.spec import Ensemble
 
@@ -62,6 +63,21 @@ def _plain(ensemble: Ensemble, scheme: Fractional) -> dict[str, Any]:
             "status": "exact",
             "relative_error": 1e-9,
             "log_slack": 1e-9,
+        }
+    law = ensemble.table.law
+    if isinstance(law, StudentT) and law.dof <= 2 and scheme.expansion == "exact":
+        from sigprop.student_factor import STUDENT_ERROR, STUDENT_SEED, student_memory
+
+        return {
+            "law": "student_t",
+            "fan_in": fan_in,
+            "fan_out": fan_out,
+            "sigma": sigma,
+            "moments_below": law.moment_limit,
+            "status": "approximation",
+            "relative_error": STUDENT_ERROR,
+            "seed": STUDENT_SEED,
+            "log_slack": student_memory(law.dof, network.phi, fan_out, scheme.s),
         }
     orthogonal = max(fan_in, fan_out) if ensemble.table.law.kind == "orthogonal" else None
     layer = LayerFactor.of(network.phi, fan_out, orthogonal=orthogonal)
@@ -126,8 +142,8 @@ def _residual(ensemble: Ensemble, scheme: Fractional) -> dict[str, Any]:
 
 
 _WORDS = {
-    "sigma": "standard deviation (stable: scale) of a weight",
-    "moments_below": "orders of moments that exist (norm of l_alpha)",
+    "sigma": "standard deviation (stable, student_t: scale) of a weight",
+    "moments_below": "orders of moments that exist (stable: in l_alpha)",
     "sigma_he": "the same under He (s = 2)",
     "ratio": "ratio to He",
     "gain": "sigma sqrt(fan_in)",
@@ -160,6 +176,13 @@ def text(found: dict[str, Any]) -> str:
             lines.append(f"  {name:24s}{value:>20s}   {what}")
     if found["status"] == "exact":
         lines.append(f"  exact, to a relative {found['relative_error']:.0e}")
+    elif "seed" in found:
+        lines += [
+            f"  for an isotropic input, to a relative {found['relative_error']:.0e} (averaged over "
+            f"directions of seed {found['seed']})",
+            "  an approximation later: states point along few coordinates, and log (E|h|^s)^(1/s) "
+            f"moves by {found['log_slack']:+.2g} a layer, to a tenth of that",
+        ]
     elif math.isfinite(found["log_slack"]):
         lines.append(
             "  an approximation: the state remembers its branches, and the s-norm may grow by "

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from sigprop.errors import SpecError, Unsupported
-from sigprop.laws.heavy import Stable
+from sigprop.laws.heavy import Stable, StudentT
 from sigprop.registry import did_you_mean
 from sigprop.residual_moment import ResidualMoment
 from sigprop.schemes.he import he_variance
@@ -51,9 +51,11 @@ class Fractional(Scheme):
     approximation, exact at s = 2 only if the layers were independent.
 
     Stable weights, which have no variance, get the scale that keeps E|h|^s in the norm of l_alpha,
-    s < alpha. For other weights the Gaussian value is taken, right at s = 2 and in the limit of
-    width; a moment that the law does not have is refused. With biases the tail index of the limit
-    is s.
+    s < alpha. Student weights of infinite variance, dof <= 2, get the one that keeps it in a layer
+    of isotropic input, to a relative 1e-3: later layers, of states that point along few
+    coordinates, miss it by what ``sigprop gain`` tells. For other weights the Gaussian value is
+    taken, right at s = 2 and in the limit of width; a moment that the law does not have is refused.
+    With biases the tail index of the limit is s.
 
     Parameters
     ----------
@@ -142,6 +144,11 @@ class Fractional(Scheme):
             unit = (fan_out / fan_in) ** (1 / law.stability) if unit != 1.0 else 1.0
             alive = self.given == "alive"
             return unit * stable_scale(law.stability, network.phi, fan_out, self.s, alive=alive)
+        if isinstance(law, StudentT) and law.dof <= 2 and self.expansion == "exact":
+            from sigprop.student_factor import student_scale
+
+            alive = self.given == "alive"
+            return unit * student_scale(law.dof, network.phi, fan_in, fan_out, self.s, alive=alive)
         if isinstance(law, WeightLaw) and self.s >= law.moment_limit:
             raise SpecError(
                 f"s = {self.s:g} cannot be kept: weights of law {law.kind!r} have moments of order "
