@@ -6,7 +6,8 @@ squared norm :math:`Q = \sum_{i \le n} \varphi(Z_i)^2`, whose Laplace transform 
 .. math:: E e^{-tQ} = M(t)^n, \qquad
           M(t) = \tfrac12 (1 + 2t)^{-1/2} + \tfrac12 (1 + 2 s^2 t)^{-1/2},
 
-s the slope of :math:`\varphi` below 0, averaged over it where it is random. The density is the
+s the slope of :math:`\varphi` below 0, averaged over it where it is random; under dropout of keep
+probability q it is 1 - q + q M(t). The density is the
 inverse transform along a parabola through the saddle point, where the trapezoid rule converges
 exponentially, far into both tails. The law is kept as weights on an even grid of log Q: the
 density is analytic in log Q, so sums over the grid are integrals to rounding, and hidden layers
@@ -119,18 +120,21 @@ class SquareLaw:
 
 
 @lru_cache(maxsize=256)
-def hidden_law(units: tuple[int, ...], slopes: Slopes, finer: float = 1.0) -> SquareLaw:
+def hidden_law(
+    units: tuple[int, ...], slopes: Slopes, finer: float = 1.0, *, keep: float = 1.0
+) -> SquareLaw:
     """The law of the product of Q over hidden layers of these widths; 1 for no layer.
 
-    The grid is fine enough for integrals of smooth functions; ``finer`` times finer, it is so
-    for functions that oscillate as fast.
+    A unit is 0 with probability 1 - ``keep``, whatever it reads; kept ones are not divided by it,
+    since that is a scale, which the caller adds. The grid is fine enough for integrals of smooth
+    functions; ``finer`` times finer, it is so for functions that oscillate as fast.
     """
     if not units:
         return SquareLaw(0, _STEP, np.ones(1), 1.0)
     step = min(_STEP, 0.55 * math.sqrt(2 / max(units))) / finer
-    law = _square_law(units[0], slopes, step)
+    law = _square_law(units[0], slopes, step, keep)
     for n in units[1:]:
-        factor = _square_law(n, slopes, step)
+        factor = _square_law(n, slopes, step, keep)
         law = SquareLaw(
             law.first + factor.first,
             step,
@@ -141,7 +145,7 @@ def hidden_law(units: tuple[int, ...], slopes: Slopes, finer: float = 1.0) -> Sq
 
 
 @lru_cache(maxsize=256)
-def _square_law(n: int, slopes: Slopes, step: float) -> SquareLaw:
+def _square_law(n: int, slopes: Slopes, step: float, keep: float = 1.0) -> SquareLaw:
     steepest = _steepest(slopes)
     # Real saddle points t in the form x = 1 + 2 steepest t, the cut being x < 0, and their
     # q = -K'(t): the whole law from right to left, most densely about its mean, x = 1.
@@ -149,11 +153,13 @@ def _square_law(n: int, slopes: Slopes, step: float) -> SquareLaw:
     ends = -math.asinh(15 / scale), math.asinh(170 / scale)
     v = scale * np.sinh(np.linspace(*ends, 8000))
     x = np.exp(v)
-    q = -2 * steepest * _log_transform(x * (1 + 1e-30j), n, slopes).imag / (1e-30 * x)
+    q = -2 * steepest * _log_transform(x * (1 + 1e-30j), n, slopes, keep).imag / (1e-30 * x)
     t = np.expm1(v) / (2 * steepest)
     curvature = -np.gradient(q, x) * 2 * steepest
     # Its density in log q by the saddle point alone says where the grid ends.
-    log_density = _log_transform(x + 0j, n, slopes).real + t * q + np.log(q) - np.log(curvature) / 2
+    log_density = (
+        _log_transform(x + 0j, n, slopes, keep).real + t * q + np.log(q) - np.log(curvature) / 2
+    )
     side = np.where(np.arange(len(v)) > log_density.argmax(), *_CUT)
     kept = np.flatnonzero(log_density > log_density.max() + side)[::-1]
     v, log_q, log_curvature = v[kept], np.log(q[kept]), np.log(curvature[kept])
@@ -163,7 +169,8 @@ def _square_law(n: int, slopes: Slopes, step: float) -> SquareLaw:
     v = np.interp(logs, log_q, v)[:, None]
     deviation = np.exp(-np.interp(logs, log_q, log_curvature) / 2)[:, None]
     q = np.exp(logs)[:, None]
-    alive, mean = 1 - _silence(slopes) ** n, n * (1 + _mean_square(slopes)) / 2
+    alive = 1 - _silence(slopes, keep) ** n
+    mean = keep * n * (1 + _mean_square(slopes)) / 2
     bend, spacing = 0.4 / (q * deviation), 0.25
     # Slopes of unlike size give a law of several scales, which takes a finer rule: mass and
     # mean, which are known, tell whether it is fine enough.
@@ -172,7 +179,7 @@ def _square_law(n: int, slopes: Slopes, step: float) -> SquareLaw:
         spacing /= 2
         y = np.arange(0.0, 10.0, spacing)
         path = deviation * (1j * y - bend * y**2)  # t less its vertex
-        exponent = _log_transform(np.exp(v) + 2 * steepest * path, n, slopes)
+        exponent = _log_transform(np.exp(v) + 2 * steepest * path, n, slopes, keep)
         exponent += q * (np.expm1(v) / (2 * steepest) + path)
         integrand = np.exp(exponent) * (1 + 2j * bend * y)
         integrand[:, 0] /= 2
@@ -191,21 +198,21 @@ def _mean_square(slopes: Slopes) -> float:
     return (low**2 + low * high + high**2) / 3
 
 
-def _silence(slopes: Slopes) -> float:
+def _silence(slopes: Slopes, keep: float = 1.0) -> float:
     """Probability that a unit is exactly 0."""
-    return 0.5 if slopes == (0.0, 0.0) else 0.0
+    return 1 - keep / 2 if slopes == (0.0, 0.0) else 1 - keep
 
 
 def _steepest(slopes: Slopes) -> float:
     return max(1.0, slopes[0] ** 2, slopes[1] ** 2)
 
 
-def _log_transform(x: np.ndarray, n: int, slopes: Slopes) -> np.ndarray:
+def _log_transform(x: np.ndarray, n: int, slopes: Slopes, keep: float = 1.0) -> np.ndarray:
     """Log of E e^{-tQ} 1{Q > 0} at x = 1 + 2 steepest t, complex, off the cut.
 
     (The expm1 and log1p of SciPy keep the digits of small complex numbers; NumPy's do not.)
     """
-    silent, heard = _silence(slopes), _transform(x, slopes)
+    silent, heard = _silence(slopes, keep), keep * _transform(x, slopes)
     if silent == 0:
         return n * np.log(heard)
     return n * np.log(silent + heard) + np.log(-expm1(-n * log1p(heard / silent)))

@@ -15,7 +15,7 @@ __all__: list[str] = []
 class _Symmetry(Prediction):
     status = "exact"
     assumptions = "independent symmetric weights without atoms"
-    source = "elementary: each of n units is off with probability 1/2"
+    source = "elementary: each of n units is off with probability 1/2, or dropped"
 
     def alike(self, ensemble: Ensemble) -> bool:
         return True
@@ -59,18 +59,19 @@ class DeadLayers(_Symmetry):
 
 @predictions.register("half_active")
 class HalfActive(_Symmetry):
-    """A unit off the trunk is on half of the time."""
+    """A unit off the trunk is on half of the time, if it is kept."""
 
     variable = "activity_mean"
 
     def value(self, ensemble: Ensemble, index: int, order: float | None) -> np.ndarray:
         self._check(ensemble)
-        return np.concatenate([[np.nan], np.full(ensemble.network.depth, 0.5)])
+        on = (1 - ensemble.network.dropout) / 2
+        return np.concatenate([[np.nan], np.full(ensemble.network.depth, on)])
 
     def spread(self, ensemble: Ensemble, index: int, order: float | None) -> np.ndarray:
         self._check(ensemble)
-        units = ensemble.network.fans[1][:, 0]
-        return np.concatenate([[np.nan], 0.5 / np.sqrt(units)])
+        units, on = ensemble.network.fans[1][:, 0], (1 - ensemble.network.dropout) / 2
+        return np.concatenate([[np.nan], np.sqrt(on * (1 - on) / units)])
 
     def _check(self, ensemble: Ensemble) -> None:
         network, table = ensemble.network, ensemble.table

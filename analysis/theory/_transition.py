@@ -45,7 +45,8 @@ import numpy as np
 
 from analysis.theory._entrywise import check_entrywise
 from sigprop.errors import SpecError, Unsupported
-from sigprop.spec import Ensemble
+from sigprop.layer_factor import slopes_of
+from sigprop.spec import Activation, Ensemble
 
 __all__ = [
     "Transition",
@@ -53,6 +54,7 @@ __all__ = [
     "check_no_ties",
     "stem_alive_probability",
     "transition",
+    "unit_silence",
 ]
 
 
@@ -198,7 +200,11 @@ def transition(
 def check_no_ties(ensemble: Ensemble, name: str) -> None:
     """Raise Unsupported if a pre-activation may be exactly 0 where its tangent is not."""
     network, table = ensemble.network, ensemble.table
-    plus, minus = _gains(ensemble, name)[0]
+    if network.dropout:
+        _check_no_dropped_ties(ensemble, name)
+        plus, minus = 1.0, slopes_of(network.phi)[0] ** 2
+    else:
+        plus, minus = _gains(ensemble, name)[0]
     if plus == minus or (table.biased and np.all(table.bias_scale[:, 0] > 0)):
         return
     given = ensemble.inputs.frame() is None
@@ -217,6 +223,16 @@ def check_no_ties(ensemble: Ensemble, name: str) -> None:
         )
 
 
+def _check_no_dropped_ties(ensemble: Ensemble, name: str) -> None:
+    slopes = slopes_of(ensemble.network.phi)
+    if not ensemble.network.form.trunk and slopes not in ((0.0, 0.0), (1.0, 1.0)):
+        raise Unsupported(
+            f"{name} assumes that no unit sits exactly on its kink, but behind a layer whose units "
+            "are all dropped every one does, and passes a gradient with its slope below 0. Use "
+            "activation 'relu' or 'linear', or leave out dropout."
+        )
+
+
 def alive_probability(ensemble: Ensemble, name: str) -> np.ndarray:
     """Of a gradient at every layer not to be zero for sure: plain ReLU nets may be dead.
 
@@ -227,10 +243,23 @@ def alive_probability(ensemble: Ensemble, name: str) -> np.ndarray:
     network = ensemble.network
     alive = np.ones(network.depth + 1)
     anew = not network.form.trunk or network.form.projected
-    if anew and not ensemble.table.biased and 0.0 in _gains(ensemble, name)[0]:
-        alive[1:-1] = np.cumprod(1 - 0.5 ** network.fans[1][:-1, -1].astype(float))
+    if not anew or ensemble.table.biased:
+        return alive
+    if network.dropout:  # a linear unit at 0 passes a gradient all the same
+        rectified = slopes_of(network.phi) == (0.0, 0.0)
+        silence = unit_silence(network.phi)
+    else:
+        rectified, silence = 0.0 in _gains(ensemble, name)[0], 0.5
+    if rectified:
+        alive[1:-1] = np.cumprod(1 - silence ** network.fans[1][:-1, -1].astype(float))
         alive[:-1] *= stem_alive_probability(ensemble, name)
     return alive
+
+
+def unit_silence(activation: Activation) -> float:
+    """Probability that a unit of a piecewise linear activation is 0 at a state that is not."""
+    heard = 0.5 if slopes_of(activation) == (0.0, 0.0) else 1.0
+    return 1 - heard * float(getattr(activation, "keep", 1.0))
 
 
 def stem_alive_probability(ensemble: Ensemble, name: str) -> float:

@@ -24,6 +24,7 @@ from sigprop.branch_factor import (
     log_transform,
 )
 from sigprop.errors import Unsupported
+from sigprop.layer_factor import slopes_of
 from sigprop.spec import Ensemble
 
 __all__ = ["Walk", "walk"]
@@ -224,22 +225,27 @@ def walk(ensemble: Ensemble, name: str, gradient: bool = False, finer: float = 1
         check_no_ties(ensemble, name)
         alive = alive_probability(ensemble, name)
     phi, trunk = network.phi, network.form.trunk
-    slope = 1.0 if phi.negative_slope is None else phi.negative_slope
-    random = phi.homogeneous and phi.negative_slope is None
-    slopes = phi.parameters if random else (slope, slope)
+    keep = 1 - network.dropout
+    if network.dropout:
+        slopes = slopes_of(phi)
+    else:
+        slope = 1.0 if phi.negative_slope is None else phi.negative_slope
+        random = phi.homogeneous and phi.negative_slope is None
+        slopes = phi.parameters if random else (slope, slope)
     with np.errstate(divide="ignore"):
         log_skip = np.log(np.abs(table.skip))
         log_variance = 2 * np.log(np.abs(table.branch * table.input_scale))
         log_variance += 2 * np.log(table.scale).sum(axis=1)
     rows = network.fans[1]
     hidden = rows[:, :-1] if trunk else rows
+    log_variance -= 2 * math.log(keep) * hidden.shape[1]  # kept units are divided by keep
     shape = np.column_stack([network.state_widths[:-1], rows[:, -1], hidden])
     shapes, which = np.unique(shape, axis=0, return_inverse=True)
     kinds = []
     for i, (below, above, *widths) in enumerate(shapes.tolist()):
         layers = np.flatnonzero(which.ravel() == i)
         carried = np.isfinite(log_skip[layers]).all()
-        law = hidden_law(tuple(widths), slopes, 1.0 if carried else finer)
+        law = hidden_law(tuple(widths), slopes, 1.0 if carried else finer, keep=keep)
         kinds.append(Kind(trunk, layers, log_skip[layers], log_variance[layers], below, above, law))
     return Walk(kinds, alive)
 

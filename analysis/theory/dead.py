@@ -1,7 +1,9 @@
 r"""Silent layers: with n ReLUs, all are off with probability :math:`2^{-n}`.
 
 A pre-activation is a sum of symmetric terms, so each unit is off half of the time, and the
-rows of a matrix are independent. What happens next is a matter of the block: a plain net
+rows of a matrix are independent. Under dropout a ReLU is 0 with probability
+:math:`1 - q/2`, q the chance to be kept, and any other unit with :math:`1 - q`; that takes the
+place of 1/2 below. What happens next is a matter of the block: a plain net
 without biases stays silent for ever, a residual branch falls silent alone.
 """
 
@@ -10,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from analysis.theory._entrywise import check_entrywise
+from analysis.theory._transition import unit_silence
 from sigprop.errors import Unsupported
 from sigprop.spec import Ensemble
 
@@ -28,9 +31,9 @@ def dead_probability(ensemble: Ensemble) -> np.ndarray:
     Raises
     ------
     Unsupported
-        If the block is not plain, the activation not ReLU, or there are biases, which wake
-        a dead layer; if rows are centred or weights have atoms, where a pre-activation may
-        be exactly zero.
+        If the block is not plain, the activation not ReLU and nothing is dropped, or there are
+        biases, which wake a dead layer; if rows are centred or weights have atoms, where a
+        pre-activation may be exactly zero.
 
     Notes
     -----
@@ -101,7 +104,7 @@ def _layer_probability(ensemble: Ensemble, name: str) -> np.ndarray:
     """Of one layer to be dead, the one before alive."""
     network, table = ensemble.network, ensemble.table
     check_entrywise(ensemble, name)
-    if network.phi.kind != "relu":
+    if network.phi.kind != "relu" and not network.dropout:
         raise Unsupported(
             f"{name} is a law of activation 'relu', got {network.phi.kind!r}, whose output is "
             "zero in no other way than by a zero input. Nothing is to be computed."
@@ -122,4 +125,4 @@ def _layer_probability(ensemble: Ensemble, name: str) -> np.ndarray:
             f"{name} needs matrices that are not zero, but one in front of an activation is: "
             "that branch is dead for certain. Simulate it."
         )
-    return -np.expm1(np.sum(np.log1p(-(0.5 ** rows.astype(float))), axis=1))
+    return -np.expm1(np.sum(np.log1p(-(unit_silence(network.phi) ** rows.astype(float))), axis=1))
