@@ -120,9 +120,10 @@ def named(name: str) -> Figure:
     import figures.fractional_moments
     import figures.scaling_resnets  # noqa: F401  the three fill the registry
 
-    ends = [known for known in Figure.family if known.rpartition("/")[2] == name]
-    if name not in Figure.family and len(ends) == 1:  # no distance of words finds this
-        raise UnknownName(f"{name!r} is not a figure. Did you mean {ends[0]!r}?")
+    ends = sorted(known for known in Figure.family if known.rpartition("/")[2] == name)
+    if name not in Figure.family and ends:  # no distance of words finds these
+        meant = " or ".join(map(repr, ends))
+        raise UnknownName(f"{name!r} is not a figure. Did you mean {meant}?")
     return Figure.family[name]()
 
 

@@ -73,8 +73,14 @@ class Spectra(Figure):
 
     def predict(self, budget: str) -> dict[str, xr.Dataset]:
         laws = self.ensembles(budget)
-        known = {name: densities(law, [law.network.depth]) for name, law in laws.items()}
-        return {name: law for name, law in known.items() if law is not None}
+        found = {}
+        for name, law in laws.items():
+            known = densities(law, [law.network.depth])
+            if known is not None:
+                for variable in known.data_vars.values():
+                    variable.attrs["status"] = known.attrs["status"]
+                found[name] = known
+        return found
 
     @styled
     def draw(
@@ -94,7 +100,8 @@ class Spectra(Figure):
             f"singular values s of the Jacobian from the network's input, width "
             f"{self._width(results)}, ReLU; {attrs['replicas']} networks each, seed "
             f"{attrs['seed']}",
-            "Bars: mean over networks, with one standard error between them. The nets of the "
+            "The rivals of Gadhikar and Burkholz (2022). Bars: mean over networks, with one "
+            "standard error between them. The nets of the "
             "lower row lose directions for good (their share is told) and have a long tail of "
             "small values, which finite rank cuts. Dashed: the limit of great width, no parameter "
             "fitted.",

@@ -330,9 +330,10 @@ def test_what_cannot_be_written_is_said_before_any_work(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["fig02"], "'fig02' is not a figure. Did you mean 'scaling_resnets/fig02'?"),
+        (["fig07"], "'fig07' is not a figure. Did you mean 'scaling_resnets/fig07'?"),
+        (["fig02"], "Did you mean 'fractional_moments/fig02' or 'scaling_resnets/fig02'?"),
         (["scaling_resnet/fig02"], "Did you mean 'scaling_resnets/fig02'?"),
-        (["scaling_resnets/fig99"], "Known: scaling_resnets/"),
+        (["scaling_resnets/fig99"], "Known: dynamical_isometry/"),
         ([], "no figure was named. See sigprop figure --list"),
         (["scaling_resnets/fig02", "--budget", "cheap"], "budget"),
     ],
