@@ -148,8 +148,8 @@ class ConditionNumber(Figure):
             "RISOTTO and nets that begin as the identity keep every direction at every depth",
             f"ReLU, width {network['width']}, depth {network['depth']}; {attrs['replicas']} "
             f"networks each, seed {attrs['seed']}; Jacobian from the network's input",
-            "Beyond Gadhikar and Burkholz (2022). Lines at 0: condition number 1. Dashed lines with "
-            "crosses are singular: their "
+            "Beyond Gadhikar and Burkholz (2022). Lines at 0: condition number 1. Dashed lines "
+            "with crosses are singular: their "
             "condition number is infinite, and the ratio is that of what is left. Branches that "
             "shrink with the depth are those of the depth shown last.",
             legend_rows=4,
