@@ -77,7 +77,8 @@ def stable_log_moment(
             "weights is not known. Use linear, relu or leaky_relu."
         )
     u, g = _transform(float(stability))
-    low = math.floor((_LOW - 45 / (1 - p)) / _STEP) * _STEP
+    # Where e^u has no digits left nothing is missed: at p = 0.95 the rest is e^-35.
+    low = max(math.floor((_LOW - 45 / (1 - p)) / _STEP) * _STEP, -700.0)
     below = np.arange(low, _LOW, _STEP)
     places, unit = np.concatenate([below, u]), np.concatenate([_extended(below, u, g), g])
     if slope in (1.0, -1.0):

@@ -8,6 +8,8 @@ from figures.fractional_moments.bias_tail import BiasTail
 from figures.fractional_moments.fig01_moments import EntryMoments
 from figures.fractional_moments.fig02_log_norms import LogNorms
 from figures.fractional_moments.fig04_scale import Scale
+from figures.fractional_moments.heavy_weights import HeavyWeights
+from figures.fractional_moments.log_norm_by_layer import LogNormByLayer
 from figures.fractional_moments.log_norm_law import LogNormByDepth
 from figures.fractional_moments.memory import Memory
 from figures.fractional_moments.moments_by_depth import MomentsByDepth
@@ -16,7 +18,9 @@ from figures.fractional_moments.small_outputs import SmallOutputs
 __all__ = [
     "BiasTail",
     "EntryMoments",
+    "HeavyWeights",
     "LogNormByDepth",
+    "LogNormByLayer",
     "LogNorms",
     "Memory",
     "MomentsByDepth",

@@ -71,3 +71,40 @@ def test_tails_with_biases_have_the_index_of_the_scheme(content):
     for name, law in content("fractional_moments/bias_tail").predictions.items():
         assert law.attrs["tail_index"] == pytest.approx(float(name), rel=1e-9)
         assert float(law.survival[-1]) == pytest.approx(float(law["tail"][-1]), rel=0.01)
+
+
+def test_where_five_over_the_width_stops_being_right():
+    """At depth 1000, of the square: exact beside the rule."""
+    predictions = named("fractional_moments/log_norm_by_layer").predict("smoke")
+    for width, mean, variance in (("10", -307.461, 866.734), ("100", -25.42089, 51.93999)):
+        last = predictions[width].isel(layer=-1)
+        np.testing.assert_allclose([last["mean"], last["variance"]], [mean, variance], rtol=1e-6)
+        beta = 5000 / int(width)
+        np.testing.assert_allclose([last.limit_mean, last.limit_variance], [-beta / 2, beta])
+
+
+def test_networks_follow_the_exact_cumulants_by_layer(content):
+    """Four means, 1e-6 in all; the distance of the rule at width 10 is 57."""
+    numbers = content("fractional_moments/log_norm_by_layer")
+    for width, resolution in (("10", 33), ("100", 2.6)):
+        exact = numbers.predictions[width].sel(layer=[500, 1000])
+        there = numbers.results[width].isel(input=0).sel(layer=[500, 1000])
+        assert_agrees(
+            2 * there.log_norm_mean,
+            exact["mean"],
+            2 * there.log_norm_mean_se,
+            resolution=resolution,
+        )
+
+
+def test_moments_of_heavy_weights_are_kept_and_end_at_their_stability(content):
+    """Four means of a logarithm, 1e-6 in all; sees 7 of the 49 that separate the laws."""
+    numbers = content("fractional_moments/heavy_weights")
+    for name, exact in numbers.predictions.items():
+        assert float(exact.order.max()) < float(name)
+        assert np.isfinite(exact.log_moment).all()
+        kept = np.interp(0.5, exact.order, exact.log_moment)
+        assert abs(kept) < 0.1  # the kept order lies between two of the curve
+        last = numbers.results[name].isel(input=0, layer=-1)
+        se = math.sqrt(float(exact.log_variance[-1]) / numbers.results[name].attrs["replicas"])
+        assert_agrees(last.log_alpha_norm_mean, exact.log_mean[-1], se, resolution=7)
