@@ -59,7 +59,7 @@ class ImageCorrelation(Figure):
         for budget, channels, depth, networks in (
             ("smoke", 16, 12, 8),
             ("draft", 64, 40, 12),
-            ("paper", 64, 100, 100),
+            ("paper", 64, 1000, 16),
         )
     }
 
@@ -152,7 +152,7 @@ class ImageCorrelation(Figure):
         first.set_xticks(range(7), ["input", "conv", *map(str, range(1, 6))])
         first.set_title("the paper's network")
         second.set_xscale("log")
-        ticks = [n for n in (1, 2, 5, 10, 20, 50, 100) if n <= depths[-1]]
+        ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if n <= depths[-1]]
         second.set_xticks([0.62, 1, *(n + 1 for n in ticks)], ["input", "conv", *map(str, ticks)])
         second.minorticks_off()
         second.set_title(f"the same to {depths[-1]} blocks (logarithmic)")
