@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import xarray as xr
+
+from figures._base import Progress
 from sigprop.inputs import Point
 from sigprop.schemes import Fractional
+from sigprop.simulate import simulate
 from sigprop.spec import Ensemble, Network
 
-__all__ = ["PAPER", "ensemble", "told"]
+__all__ = ["PAPER", "ensemble", "he_norms", "told"]
 
 PAPER = "Gurbuzbalaban and Hu"
 
@@ -17,6 +22,23 @@ def ensemble(depth: int, width: int, s: float, activation: Any = "relu", **schem
     """Plain net in which E|x|^s is kept; s = 2 is He's scheme."""
     network = Network(depth=depth, width=width, block="plain", activation=activation)
     return Ensemble(network, Fractional(s=s, **scheme), Point())
+
+
+def he_norms(
+    effort: Mapping[str, Any], workers: int | None, progress: Progress | None
+) -> xr.Dataset:
+    """Norms under He's scheme at the depths of a figure, those of every network kept."""
+    depths = effort["depths"]
+    return simulate(
+        ensemble(depths[-1], effort["width"], 2.0),
+        ["norm"],
+        replicas=effort["networks"],
+        seed=effort["seed"],
+        layers=[0, *depths],
+        keep=depths,
+        workers=workers,
+        progress=progress,
+    )
 
 
 def told(s: float) -> str:

@@ -13,8 +13,7 @@ from scipy.special import ndtr, ndtri
 from analysis.theory.log_norm_law import log_norm_law
 from figures._base import Figure, Progress
 from figures._style import PALETTE, THEORY, frame, styled
-from figures.fractional_moments._plain import ensemble
-from sigprop.simulate import simulate
+from figures.fractional_moments._plain import ensemble, he_norms
 
 __all__ = ["LogNormByDepth"]
 
@@ -32,19 +31,7 @@ class LogNormByDepth(Figure):
     def compute(
         self, budget: str, workers: int | None = None, progress: Progress | None = None
     ) -> dict[str, xr.Dataset]:
-        effort = self.effort(budget)
-        depths = effort["depths"]
-        result = simulate(
-            ensemble(depths[-1], effort["width"], 2.0),
-            ["norm"],
-            replicas=effort["networks"],
-            seed=effort["seed"],
-            layers=[0, *depths],
-            keep=depths,
-            workers=workers,
-            progress=progress,
-        )
-        return {"norms": result}
+        return {"norms": he_norms(self.effort(budget), workers, progress)}
 
     def predict(self, budget: str) -> dict[str, xr.Dataset]:
         effort = self.effort(budget)

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure as Picture
 from analysis.theory.log_norm_law import log_norm_law
 from figures._base import Figure, Progress
 from figures._style import PALETTE, frame, styled
-from figures.fractional_moments._plain import PAPER, ensemble, told
-from sigprop.simulate import simulate
+from figures.fractional_moments._plain import PAPER, ensemble, he_norms, told
 
 __all__ = ["SmallOutputs"]
 
@@ -33,19 +32,7 @@ class SmallOutputs(Figure):
     def compute(
         self, budget: str, workers: int | None = None, progress: Progress | None = None
     ) -> dict[str, xr.Dataset]:
-        effort = self.effort(budget)
-        depths = effort["depths"]
-        result = simulate(
-            ensemble(depths[-1], effort["width"], 2.0),
-            ["norm"],
-            replicas=effort["networks"],
-            seed=effort["seed"],
-            layers=[0, *depths],
-            keep=depths,
-            workers=workers,
-            progress=progress,
-        )
-        return {"he": result}
+        return {"he": he_norms(self.effort(budget), workers, progress)}
 
     def predict(self, budget: str) -> dict[str, xr.Dataset]:
         effort = self.effort(budget)
