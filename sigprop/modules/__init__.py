@@ -1,0 +1,36 @@
+"""Networks as torch knows them: any module built, initialised, probed and prepared.
+
+Everything here works on modules that nobody of this project wrote. What is measured is
+measured by hooks and put in a Dataset; no theorem is believed here (`analysis` adds what is
+predicted). Needs the extra ``torch``, and loads it when a name is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from sigprop.extras import require_torch
+
+# Public name -> the module of this package that holds it.
+_HOME: dict[str, str] = {}
+
+# Modules that are reached as attributes: `sigprop.modules.init`.
+_MODULES: tuple[str, ...] = ()
+
+__all__ = sorted({*_HOME, *_MODULES})
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME and name not in _MODULES:
+        raise AttributeError(f"module 'sigprop.modules' has no attribute {name!r}")
+    require_torch("sigprop.modules")
+    if name in _MODULES:
+        return importlib.import_module(f"sigprop.modules.{name}")
+    value = getattr(importlib.import_module(f"sigprop.modules.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
