@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = ["csv", "json"]
+__all__ = ["csv", "json", "strict"]
 
 
 def json(result: xr.Dataset) -> str:
@@ -21,18 +21,19 @@ def json(result: xr.Dataset) -> str:
     JSON has no NaN and no infinities: an undefined number is null, an infinite one the
     string ``"inf"`` or ``"-inf"``.
     """
-    return _json.dumps(_strict(result.to_dict()), indent=1, sort_keys=True)
+    return _json.dumps(strict(result.to_dict()), indent=1, sort_keys=True)
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
+    """Return plain values that JSON can hold: NaN becomes null, infinity the string ``"inf"``."""
     if isinstance(value, dict):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {str(key): strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     if isinstance(value, np.generic):
-        return _strict(value.item())
+        return strict(value.item())
     if isinstance(value, np.ndarray):
-        return _strict(value.tolist())
+        return strict(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value

@@ -13,7 +13,9 @@ from typing import Any
 from sigprop.extras import require_torch
 
 # Public name -> the module of this package that holds it.
-_HOME: dict[str, str] = {}
+_HOME: dict[str, str] = {
+    "InitResult": "init_result",
+}
 
 # Modules that are reached as attributes: `sigprop.modules.init`.
 _MODULES: tuple[str, ...] = ()
