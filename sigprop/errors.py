@@ -19,6 +19,7 @@ write instead.
 """
 
 __all__ = [
+    "DataError",
     "Interrupted",
     "NonFinite",
     "OutputExists",
@@ -61,6 +62,10 @@ class OutputExists(SigpropError, FileExistsError):
 
 class ResultError(SigpropError):
     """A result file that is truncated, of another schema, or does not fit the request."""
+
+
+class DataError(SigpropError):
+    """A file of images that is absent, truncated, damaged or of another format."""
 
 
 class StorageError(SigpropError, OSError):

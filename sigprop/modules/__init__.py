@@ -15,6 +15,8 @@ from sigprop.extras import require_torch
 # Public name -> the module of this package that holds it.
 _HOME: dict[str, str] = {
     "InitResult": "init_result",
+    "architecture": "architectures",
+    "load_data": "data",
 }
 
 # Modules that are reached as attributes: `sigprop.modules.init`.
