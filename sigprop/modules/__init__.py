@@ -8,13 +8,17 @@ predicted). Needs the extra ``torch``, and loads it when a name is first used.
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import Any
 
 from sigprop.extras import require_torch
 
 # Public name -> the module of this package that holds it.
 _HOME: dict[str, str] = {
+    "Anatomy": "anatomy",
     "InitResult": "init_result",
+    "anatomy": "anatomy",
     "architecture": "architectures",
     "load_data": "data",
 }
@@ -38,3 +42,15 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Package(types.ModuleType):
+    """The package, on which a function keeps its name when its module of that name is loaded."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(value, types.ModuleType) and _HOME.get(name) == name:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
