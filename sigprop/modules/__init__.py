@@ -17,10 +17,15 @@ from sigprop.extras import require_torch
 # Public name -> the module of this package that holds it.
 _HOME: dict[str, str] = {
     "Anatomy": "anatomy",
+    "Case": "study",
     "InitResult": "init_result",
+    "Recipe": "train",
+    "Seeds": "train",
     "anatomy": "anatomy",
     "architecture": "architectures",
     "load_data": "data",
+    "run_study": "study",
+    "train_network": "train",
 }
 
 # Modules that are reached as attributes: `sigprop.modules.init`.
