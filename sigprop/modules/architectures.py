@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sigprop.errors import SpecError
 from sigprop.registry import Registry, did_you_mean
 
-__all__ = ["Architecture", "ResMLP", "ResNet", "architecture"]
+__all__ = ["Architecture", "Draws", "ResMLP", "ResNet", "architecture"]
 
 Shape = tuple[int, int, int]
 
@@ -32,7 +32,7 @@ _CHOICES = {
     "activation": tuple(_ACTIVATIONS),
     "norm": ("batch", "none"),
     "block": ("res1", "res3"),
-    "shortcut": ("pad", "projection"),
+    "shortcut": ("pad", "projection", "everywhere"),
 }
 
 
@@ -79,9 +79,9 @@ class Architecture:
             If images are too small for it.
         """
         with torch.no_grad():
-            return self._made(shape, classes, _Draws(torch.Generator().manual_seed(seed)))
+            return self._made(shape, classes, Draws(torch.Generator().manual_seed(seed)))
 
-    def _made(self, shape: Shape, classes: int, draws: _Draws) -> nn.Module:
+    def _made(self, shape: Shape, classes: int, draws: Draws) -> nn.Module:
         raise NotImplementedError
 
 
@@ -91,8 +91,8 @@ def architecture(spec: str) -> Architecture:
     Parameters
     ----------
     spec : str
-        Kinds: ``mlp``, ``resmlp``, ``resnet``, ``vgg``. Options left out take their defaults;
-        widths are written ``8/16/32``.
+        Kinds: ``mlp``, ``resmlp``, ``resnet``, ``vgg``, ``stacked``. Options left out take their
+        defaults; widths are written ``8/16/32``.
 
     Raises
     ------
@@ -105,6 +105,8 @@ def architecture(spec: str) -> Architecture:
     'mlp:depth=20,width=64,gain=1.5,activation=relu'
     >>> network = architecture("mlp:depth=20,gain=1.5").build((1, 8, 8), seed=0)
     """
+    import sigprop.modules.stacked  # noqa: F401  one more kind
+
     kind, _, rest = spec.partition(":")
     made = Architecture.family[kind.strip()]
     known = {field.name: field.type for field in dataclasses.fields(made)}
@@ -166,7 +168,7 @@ def _written(value: Any) -> str:
 # --------------------------------------------------------------------- weights
 
 
-class _Draws:
+class Draws:
     """Makes layers whose weights come from one generator, in the order of asking."""
 
     def __init__(self, generator: torch.Generator) -> None:
@@ -217,7 +219,7 @@ class MLP(Architecture):
     gain: float = 1.0
     activation: str = "relu"
 
-    def _made(self, shape: Shape, classes: int, draws: _Draws) -> nn.Module:
+    def _made(self, shape: Shape, classes: int, draws: Draws) -> nn.Module:
         layers: list[nn.Module] = [nn.Flatten()]
         inputs = math.prod(shape)
         for _ in range(self.depth):
@@ -260,7 +262,7 @@ class ResMLP(Architecture):
     alpha: float | None = None
     activation: str = "relu"
 
-    def _made(self, shape: Shape, classes: int, draws: _Draws) -> nn.Module:
+    def _made(self, shape: Shape, classes: int, draws: Draws) -> nn.Module:
         inputs, width = math.prod(shape), self.width
         layers: list[nn.Module] = [nn.Flatten(), draws.linear(inputs, width, inputs**-0.5)]
         for _ in range(self.depth):
@@ -298,7 +300,7 @@ class _BasicBlock(nn.Module):
     """relu(shortcut(x) + alpha norm(conv(relu(norm(conv(x))))))."""
 
     def __init__(
-        self, draws: _Draws, inputs: int, outputs: int, stride: int, options: ResNet
+        self, draws: Draws, inputs: int, outputs: int, stride: int, options: ResNet
     ) -> None:
         super().__init__()
         bias = options.norm == "none"
@@ -308,10 +310,11 @@ class _BasicBlock(nn.Module):
         self.bn2 = _normalised(options.norm, outputs)
         self.relu = nn.ReLU()
         self.shortcut: nn.Module = nn.Identity()
-        if options.shortcut == "projection" and (stride, inputs) != (1, outputs):
+        changes = (stride, inputs) != (1, outputs)
+        if options.shortcut == "everywhere" or (options.shortcut == "projection" and changes):
             reached = draws.convolution(inputs, outputs, 1, stride, bias)
             self.shortcut = nn.Sequential(reached, _normalised(options.norm, outputs))
-        elif (stride, inputs) != (1, outputs):
+        elif changes:
             self.shortcut = _Pad(stride, outputs - inputs)
         self.alpha = None if options.alpha is None else nn.Parameter(torch.tensor(options.alpha))
 
@@ -329,8 +332,9 @@ class ResNet(Architecture):
     Every stage after the first halves the image; kernels are 3 x 3. Convolutions have He's normal
     weights by fan-out and, without normalisation, biases 0; gains of batch normalisation are 1;
     the classifier is the framework's default. The shortcut where the shape changes has no
-    weights (``pad``) or is a convolution of one pixel (``projection``). alpha is a trained
-    number before the sum where it is given.
+    weights (``pad``) or is a convolution of one pixel (``projection``, type B elsewhere), or every
+    block has such a one (``everywhere``, type C). alpha is a trained number before the sum where
+    it is given.
     """
 
     stages: int = 3
@@ -353,7 +357,7 @@ class ResNet(Architecture):
                 "channels. Write shortcut=projection."
             )
 
-    def _made(self, shape: Shape, classes: int, draws: _Draws) -> nn.Module:
+    def _made(self, shape: Shape, classes: int, draws: Draws) -> nn.Module:
         _require_pixels("resnet", shape, self.stages - 1)
         inputs, *_ = self.widths
         made = nn.Sequential()
@@ -382,7 +386,7 @@ class VGG(Architecture):
     convolutions: int = 4
     norm: str = "none"
 
-    def _made(self, shape: Shape, classes: int, draws: _Draws) -> nn.Module:
+    def _made(self, shape: Shape, classes: int, draws: Draws) -> nn.Module:
         _require_pixels("vgg", shape, len(self.widths) - 1)
         made, inputs = nn.Sequential(), shape[0]
         for group, width in enumerate(self.widths):

@@ -101,6 +101,10 @@ def test_sizes_are_those_asked_for():
     kernels = [m for m in resnet.modules() if isinstance(m, nn.Conv2d)]
     assert len(kernels) == 1 + 2 * 2 * 3
     assert [m.stride for m in kernels].count((2, 2)) == 1
+    type_c = architecture("resnet:stages=2,widths=8/16,shortcut=everywhere").build((1, 8, 8))
+    kernels = [m for m in type_c.modules() if isinstance(m, nn.Conv2d)]
+    assert [m.kernel_size for m in kernels].count((1, 1)) == 2 * 3
+    assert [m.stride for m in kernels].count((2, 2)) == 2
 
 
 @pytest.mark.parametrize(
