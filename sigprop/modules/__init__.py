@@ -24,6 +24,7 @@ _HOME: dict[str, str] = {
     "anatomy": "anatomy",
     "architecture": "architectures",
     "load_data": "data",
+    "lsuv": "lsuv",
     "run_study": "study",
     "train_network": "train",
 }
