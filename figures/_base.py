@@ -9,6 +9,7 @@ a change of colour costs no simulation: `obtain` computes only what does not sta
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sigprop.errors import StorageError, UnknownName
+from sigprop.errors import SpecError, StorageError, UnknownName
 from sigprop.registry import Registry, did_you_mean
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "load",
     "named",
     "obtain",
+    "on_data",
     "replacing",
     "save",
 ]
@@ -58,6 +60,16 @@ class Figure:
         values, which decide whether what stands on disk is what is asked for.
     version : int
         Raised whenever the same effort would be computed differently.
+    trains : bool
+        Whether networks are trained on images, which ``--data`` may name.
+
+    Attributes
+    ----------
+    data : str
+        Those images, as `sigprop.modules.load_data` reads them.
+    checkpoint : Path or None
+        Where `compute` may keep what is finished while it is at work, or with names that begin
+        so; what stands there is of the same request, and is deleted when all is done.
     """
 
     family: ClassVar[Registry[type[Figure]]] = Registry("figure")
@@ -65,6 +77,9 @@ class Figure:
     title: ClassVar[str] = ""
     efforts: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     version: ClassVar[int] = 1
+    trains: ClassVar[bool] = False
+    data: str = "digits"
+    checkpoint: Path | None = None
 
     def effort(self, budget: str) -> Mapping[str, Any]:
         """The parameters of ``budget``.
@@ -107,6 +122,12 @@ class Figure:
         """Draw. Touches no global state, computes no statistics and saves nothing."""
         raise NotImplementedError
 
+    def table(
+        self, results: Mapping[str, xr.Dataset], predictions: Mapping[str, xr.Dataset]
+    ) -> str:
+        """What the command prints beside the picture; nothing, unless numbers are to be read."""
+        return ""
+
 
 def named(name: str) -> Figure:
     """Return the figure of this name.
@@ -125,6 +146,23 @@ def named(name: str) -> Figure:
         meant = " or ".join(map(repr, ends))
         raise UnknownName(f"{name!r} is not a figure. Did you mean {meant}?")
     return Figure.family[name]()
+
+
+def on_data(figure: Figure, data: str) -> Figure:
+    """Return ``figure``, of networks trained on ``data``.
+
+    Raises
+    ------
+    SpecError
+        If nothing is trained in it.
+    """
+    if not figure.trains:
+        raise SpecError(
+            f"{figure.kind} trains no network, so data {data!r} would change nothing in it. "
+            "Leave out --data."
+        )
+    figure.data = data
+    return figure
 
 
 # --------------------------------------------------------------------- on disk
@@ -165,9 +203,20 @@ def obtain(
         if standing is not None:
             return standing, True
     _require_folder(path)
+    digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
+    figure.checkpoint = path.with_name(f".{path.name}.{digest}.part")
+    if force:
+        _delete_beginning(figure.checkpoint)
     content = Content(figure.compute(budget, workers, progress), figure.predict(budget))
     save(content, asked, path)
+    _delete_beginning(figure.checkpoint)
     return content, False
+
+
+def _delete_beginning(path: Path) -> None:
+    for found in path.parent.iterdir():
+        if found.name.startswith(path.name):
+            found.unlink(missing_ok=True)
 
 
 def _request(figure: Figure, budget: str) -> str:
@@ -180,6 +229,8 @@ def _request(figure: Figure, budget: str) -> str:
         "budget": budget,
         "effort": dict(figure.effort(budget)),
     }
+    if figure.trains:
+        request["data"] = figure.data
     return json.dumps(request, sort_keys=True)
 
 

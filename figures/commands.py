@@ -104,13 +104,22 @@ def figure(
         typer.Option("--workers", help="Threads; no number depends on them. (default: one a core)"),
     ] = None,
     kind: Annotated[Kind, typer.Option("--format", help="Of the picture.")] = Kind.png,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="Images of figures that train: digits, mnist:FOLDER, cifar10:FOLDER. "
+            "(default: digits)",
+        ),
+    ] = None,
 ) -> None:
     """Make a figure of a paper, with the theory beside what is measured.
 
     Numbers are kept in a netCDF file beside the picture and used again where they are those
     that the budget asks for.
     """
-    from figures._base import Figure, named, obtain
+    from figures._base import Figure, named, obtain, on_data
 
     if listing:
         named_all = _all_figures()
@@ -122,6 +131,9 @@ def figure(
     for chosen in _all_figures() if name == "all" else [name]:
         drawn = named(chosen)
         stem = out / f"{chosen}.{budget.value}"
+        if data is not None and (name != "all" or drawn.trains):
+            drawn = on_data(drawn, data)
+            stem = stem.with_name(f"{stem.name}.{data.partition(':')[0]}")
         numbers = stem.with_name(stem.name + ".nc")
         with _progress(chosen) as progress:
             content, standing = obtain(
@@ -138,7 +150,8 @@ def figure(
             )
         picture = stem.with_name(f"{stem.name}.{kind.value}")
         save_picture(drawn.draw(content.results, content.predictions), picture)
-        print(f"wrote {picture}")
+        table = drawn.table(content.results, content.predictions)
+        print(f"{table}\n" * bool(table) + f"wrote {picture}")
 
 
 def _all_figures() -> list[str]:
