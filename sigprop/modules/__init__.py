@@ -25,6 +25,7 @@ _HOME: dict[str, str] = {
     "architecture": "architectures",
     "load_data": "data",
     "lsuv": "lsuv",
+    "probe": "probe",
     "run_study": "study",
     "train_network": "train",
 }

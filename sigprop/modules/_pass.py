@@ -1,0 +1,130 @@
+"""One pass of a module, forward and backward, watched; and what can go wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sigprop.errors import SigpropError, SpecError, Unsupported
+from sigprop.modules._watch import Row, Watch, layers_of, tensors_in
+
+__all__ = ["Loss", "Pass", "run"]
+
+Loss = Callable[[Any], torch.Tensor]
+
+
+@dataclass
+class Pass:
+    """One network, forward and backward."""
+
+    rows: list[Row]
+    never_called: list[str]
+
+
+def run(
+    model: torch.nn.Module,
+    batch: Any,
+    loss: Loss | None,
+    names: str | Sequence[str],
+    seed: int,
+    inputs: int,
+    axis: int,
+) -> Pass:
+    layers = layers_of(model, names)
+    watch = Watch(layers, inputs, axis)
+    arguments, keywords, leaves = _lent(batch)
+    with torch.enable_grad():
+        with watch.on():
+            try:
+                output = model(*arguments, **keywords)
+            except (SigpropError, MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                raise _failed(model, error) from error
+        roots = leaves + watch.leaves
+        roots += [p for start in watch.starts for p in start.parameters() if p.requires_grad]
+        value, cotangents = _backward(output, loss, seed, inputs, axis)
+        if not roots or not value:
+            where = f" {watch.severed} ran without a graph." if watch.severed else ""
+            raise Unsupported(
+                f"no gradient reaches the output of {type(model).__name__}, so nothing could be "
+                f"measured backward.{where} Run the model with gradients on, and return a tensor "
+                "of floating point that depends on the input."
+            )
+        try:
+            torch.autograd.grad(value, _once(roots), cotangents, allow_unused=True)
+        except RuntimeError as error:
+            if "use_reentrant" not in str(error):
+                raise _failed(model, error) from error
+            raise Unsupported(
+                f"{watch.severed or type(model).__name__} is under activation checkpointing of the "
+                "reentrant kind, which hides the gradients of the layers within it. Write "
+                "checkpoint(..., use_reentrant=False)."
+            ) from error
+    called = {row.name for row in watch.rows}
+    return Pass(watch.rows, [name for name in layers if name not in called])
+
+
+def _backward(
+    output: Any, loss: Loss | None, seed: int, inputs: int, axis: int
+) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
+    """What is differentiated, and from where."""
+    if loss is not None:
+        value = loss(output)
+        if not isinstance(value, torch.Tensor) or value.numel() != 1:
+            got = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
+            raise SpecError(
+                f"loss must return one number for the whole batch, as a tensor, got {got}: "
+                "gradients are those of a scalar. Take its mean."
+            )
+        return ([value] if value.requires_grad else []), None
+    ends = [t for t in tensors_in(output) if t.is_floating_point() and t.requires_grad]
+    generator = torch.Generator().manual_seed(seed)
+    cotangents = []
+    for end in ends:
+        normal = torch.randn(end.shape, generator=generator, dtype=torch.float64)
+        runs = end.dim() > axis and end.shape[axis] == inputs
+        others = [d for d in range(end.dim()) if d != axis or not runs]
+        normal /= torch.linalg.vector_norm(normal, dim=others, keepdim=True)
+        cotangents.append(normal.to(end.device, end.dtype))
+    return ends, cotangents
+
+
+def _lent(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], list[torch.Tensor]]:
+    """Arguments with copies of their tensors, which want gradients, and the leaves of these."""
+    leaves: list[torch.Tensor] = []
+
+    def copied(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            return value
+        leaf = value.detach().requires_grad_()
+        leaves.append(leaf)
+        return leaf.clone()  # which a module may write to
+
+    if isinstance(batch, Mapping):
+        return (), {name: copied(value) for name, value in batch.items()}, leaves
+    values = batch if isinstance(batch, tuple) else (batch,)
+    return tuple(copied(value) for value in values), {}, leaves
+
+
+def _failed(model: torch.nn.Module, error: Exception) -> SpecError:
+    """Say in which module a pass failed, read off the frames of the error."""
+    names = {id(module): name for name, module in model.named_modules()}
+    where, frame = type(model).__name__, error.__traceback__
+    while frame is not None:
+        owner = frame.tb_frame.f_locals.get("self")
+        if isinstance(owner, torch.nn.Module) and names.get(id(owner)):
+            where = f"{names[id(owner)]} ({type(owner).__name__})"
+        frame = frame.tb_next
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return SpecError(
+        f"the model cannot be run on this batch: {where} says {said[0].rstrip('.')}. Nothing was "
+        "measured. Give inputs of the shape and type that it takes."
+    )
+
+
+def _once(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    return list({id(tensor): tensor for tensor in tensors}.values())
