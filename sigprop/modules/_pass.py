@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from sigprop.errors import SigpropError, SpecError, Unsupported
-from sigprop.modules._watch import Row, Watch, layers_of, tensors_in
+from sigprop.modules._sums import Found, Place, Sums
+from sigprop.modules._watch import Row, Watch, layers_of
+from sigprop.modules.recording import tensors_in
 
 __all__ = ["Loss", "Pass", "run"]
 
@@ -21,6 +23,8 @@ class Pass:
     """One network, forward and backward."""
 
     rows: list[Row]
+    sums: list[Found]
+    additions: int
     never_called: list[str]
 
 
@@ -29,15 +33,17 @@ def run(
     batch: Any,
     loss: Loss | None,
     names: str | Sequence[str],
+    sums: Sequence[Place],
     seed: int,
     inputs: int,
     axis: int,
 ) -> Pass:
+    """Send ``batch`` forward and the gradient of ``loss``, or a cotangent, backward."""
     layers = layers_of(model, names)
     watch = Watch(layers, inputs, axis)
     arguments, keywords, leaves = _lent(batch)
     with torch.enable_grad():
-        with watch.on():
+        with watch.on(), Sums(watch, sums) as additions:
             try:
                 output = model(*arguments, **keywords)
             except (SigpropError, MemoryError, torch.OutOfMemoryError):
@@ -65,7 +71,8 @@ def run(
                 "checkpoint(..., use_reentrant=False)."
             ) from error
     called = {row.name for row in watch.rows}
-    return Pass(watch.rows, [name for name in layers if name not in called])
+    never = [name for name in layers if name not in called]
+    return Pass(watch.rows, additions.found, additions.seen, never)
 
 
 def _backward(

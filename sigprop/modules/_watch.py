@@ -20,9 +20,11 @@ from typing import Any
 import torch
 
 from sigprop.errors import UnknownName, Unsupported
+from sigprop.modules.recording import tensors_in
+from sigprop.modules.refusals import check_module, where
 from sigprop.registry import did_you_mean
 
-__all__ = ["PAIRED", "Row", "Watch", "first_tensor", "layers_of", "refuse_unreadable", "tensors_in"]
+__all__ = ["PAIRED", "Row", "Watch", "first_tensor", "layers_of", "refuse_unreadable"]
 
 PAIRED = 8  # inputs whose pairs are looked at: 28 pairs for the price of an activation
 
@@ -123,8 +125,7 @@ class Watch:
                 self.starts.append(module)
             row = self._row(name, module, y.detach())
             self.rows.append(row)
-            if y.requires_grad:
-                y.register_hook(self._backward(row))
+            self.follow(row, y)
             return replaced
 
         return hook
@@ -135,27 +136,37 @@ class Watch:
             self._unit_axis = 1
         elif isinstance(module, _FEATURES):
             self._unit_axis = -1  # what acts entry by entry goes on as the layer before it
+        return self.measured(name, type(module).__name__, call, y)
+
+    def measured(self, name: str, kind: str, call: int, y: torch.Tensor) -> Row:
+        """The numbers of one tensor, detached."""
         flat = self._flat(y)
         norms, rows = _norms(flat)
+        unknown = norms.new_tensor(math.nan)
+        runs = self._runs(y)
         return Row(
             name=name,
-            kind=type(module).__name__,
+            kind=kind,
             call=call,
-            entries=y.numel() / len(flat) if self._runs(y) else y.numel() / self.inputs,
+            entries=y.numel() / self.inputs,
             squares=norms**2,
-            per_input=self._runs(y),
-            cosine=_mean_cosine(rows, norms) if self._runs(y) else norms.new_tensor(math.nan),
-            dead=_dead(y, self.axis, self._unit_axis)
-            if y.dim() > 1
-            else norms.new_tensor(math.nan),
+            per_input=runs,
+            cosine=_mean_cosine(rows, norms) if runs else unknown,
+            dead=_dead(y, self.axis, self._unit_axis) if y.dim() > 1 else unknown,
         )
 
-    def _backward(self, row: Row) -> Callable[[torch.Tensor], None]:
-        def hook(gradient: torch.Tensor) -> None:
-            squares = _norms(self._flat(gradient.detach()))[0] ** 2
-            row.gradient_squares = squares
+    def squares(self, y: torch.Tensor) -> torch.Tensor:
+        """Sum of squares for each input, in float64."""
+        return _norms(self._flat(y.detach()))[0] ** 2
 
-        return hook
+    def follow(self, row: Row, y: torch.Tensor) -> None:
+        """Wait for the gradient of y."""
+
+        def hook(gradient: torch.Tensor) -> None:
+            row.gradient_squares = self.squares(gradient)
+
+        if y.requires_grad:
+            y.register_hook(hook)
 
     def _runs(self, y: torch.Tensor) -> bool:
         return y.dim() > self.axis and y.shape[self.axis] == self.inputs
@@ -237,47 +248,26 @@ def _is_layer(module: torch.nn.Module) -> bool:
 
 
 def refuse_unreadable(model: torch.nn.Module) -> None:
-    """Raise Unsupported for modules that cannot be hooked or whose numbers cannot be read."""
+    """Raise for modules that cannot be hooked or whose numbers cannot be read.
+
+    Raises
+    ------
+    SpecError, Unsupported
+    """
     for name, module in model.named_modules():
-        what = f"{name or 'the model'} ({type(module).__name__})"
         if isinstance(module, torch.jit.ScriptModule):
             raise Unsupported(
-                f"{what} is compiled by torch.jit, which runs no hooks of the layers within it. "
-                "Give the module from which it was made."
+                f"{where(model, name)} is compiled by torch.jit, which runs no hooks of the layers "
+                "within it. Give the module from which it was made."
             )
         if hasattr(module, "_orig_mod"):
             raise Unsupported(
-                f"{what} is compiled by torch.compile, which may fuse the layers that would be "
-                "looked at. Give the module from which it was made: model._orig_mod."
+                f"{where(model, name)} is compiled by torch.compile, which may fuse the layers "
+                "that would be looked at. Give the module from which it was made: model._orig_mod."
             )
-        if ".quantized" in type(module).__module__:
-            raise Unsupported(
-                f"{what} is quantised: its weights are integers, which have no gradient. Give the "
-                "module in floating point."
-            )
-        for own, tensor in (*module._parameters.items(), *module._buffers.items()):
-            if torch.nn.parameter.is_lazy(tensor):
-                raise Unsupported(
-                    f"{own} of {what} has no shape yet, since the module is lazy. Run the model "
-                    "once on an input, then initialise it."
-                )
+    check_module(model)
 
 
 def first_tensor(output: Any) -> torch.Tensor | None:
     """The first tensor of floating point in what a module returned; None if there is none."""
     return next((t for t in tensors_in(output) if t.is_floating_point()), None)
-
-
-def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """Every tensor in a tensor, tuple, list, mapping or object of such, in order."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from tensors_in(part)
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from tensors_in(part)
-    elif hasattr(value, "__dataclass_fields__"):
-        for field in value.__dataclass_fields__:
-            yield from tensors_in(getattr(value, field))

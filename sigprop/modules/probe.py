@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from sigprop.errors import NonFinite, SpecError, Unsupported
+from sigprop.errors import NonFinite, SigpropError, SpecError, Unsupported
 from sigprop.modules import _label
 from sigprop.modules._pass import Loss, Pass, run
+from sigprop.modules._sums import Place, places
 from sigprop.modules._untouched import seeded, untouched
-from sigprop.modules._watch import refuse_unreadable, tensors_in
+from sigprop.modules._watch import refuse_unreadable
+from sigprop.modules.anatomy import anatomy
+from sigprop.modules.recording import tensors_in
 from sigprop.spec import check_count
 
 if TYPE_CHECKING:
@@ -85,6 +88,15 @@ def probe(
         ``dead_fraction``
             Share of units, channels or features, which are positive for no input at any place.
 
+        Over ``sum``, the residual sums that `sigprop.modules.anatomy` finds, in order of execution:
+        ``sum_second_moment``, ``sum_gradient_second_moment``, their logarithms, ``sum_cosine_mean``
+        and ``sum_dead_fraction`` of trunk and branch together, and
+
+        ``branch_second_moment``, ``trunk_second_moment``
+            Of the two that are added.
+        ``branch_ratio``
+            The first over the second, network by network.
+
         And ``second_moment_batch_se``, ``gradient_second_moment_batch_se``: standard error over the
         inputs of one network, root mean square over networks. Where a layer mixes inputs (batch
         normalisation in training mode) it is a guide and no error.
@@ -132,6 +144,7 @@ def probe(
         if drawn and redraw is None:
             _require_reset(given)
     passes: list[Pass] = []
+    sums: tuple[list[Place], str] = ([], "")
     for network in range(networks):
         own = _seed(seed, network)
         with seeded(own):
@@ -139,11 +152,14 @@ def probe(
             with untouched(current, values=drawn):
                 if drawn:
                     _draw(current, redraw, own)
-                passes.append(run(current, batch, loss, names, own, count, axis))
+                if not network:
+                    sums = _sums(current, batch, count, axis)
+                passes.append(run(current, batch, loss, names, sums[0], own, count, axis))
         _check(passes, network)
     shapes = [tuple(tensor.shape) for tensor in tensors_in(batch)]
     return _label.dataset(
         [p.rows for p in passes],
+        [p.sums for p in passes],
         inputs=count,
         attrs={
             "title": f"{type(current).__name__}, {networks} network(s), {count} inputs",
@@ -156,8 +172,26 @@ def probe(
             "drawn": "drawn anew" if drawn or given is None else "as it stands",
             "seed": seed,
             "never_called": " ".join(passes[0].never_called),
+            "no_sums_because": sums[1],
         },
     )
+
+
+def _sums(model: torch.nn.Module, batch: Any, inputs: int, axis: int) -> tuple[list[Place], str]:
+    """Where the residual sums are, found with one input; or why it is not known."""
+
+    def one(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or value.dim() <= axis:
+            return value  # no inputs run over it
+        # A copy, for a module may write to what it is given.
+        return (value.narrow(axis, 0, 1) if value.shape[axis] == inputs else value).clone()
+
+    keywords = {k: one(v) for k, v in batch.items()} if isinstance(batch, Mapping) else {}
+    values = () if keywords else batch if isinstance(batch, tuple) else (batch,)
+    try:
+        return places(model, anatomy(model, *map(one, values), **keywords)), ""
+    except SigpropError as error:  # what does not run at all says so in the pass itself
+        return [], str(error)
 
 
 def _inputs(batch: Any, axis: int) -> int:
@@ -191,7 +225,8 @@ def _require_reset(model: torch.nn.Module) -> None:
         if own and _reset(module) is None:
             raise SpecError(
                 f"{name or 'the model'} ({type(module).__name__}) has a parameter {own[0]!r} and "
-                "no method reset_parameters, so it is not known how to draw it again. Give redraw=, or a callable that builds the model in its place."
+                "no method reset_parameters, so it is not known how to draw it again. Give "
+                "redraw=, or a callable that builds the model in its place."
             )
 
 
@@ -250,7 +285,10 @@ def _check(passes: list[Pass], network: int) -> None:
                 f"finite in network {network}: a derivative after it is infinite, or "
                 "overflows. Look at the layers after it with names=."
             )
-    first, here = ([row.label for row in p.rows] for p in (passes[0], passes[-1]))
+    first, here = (
+        [row.label for row in (*p.rows, *(found.row for found in p.sums))]
+        for p in (passes[0], passes[-1])
+    )
     if first != here:
         other = next((b for a, b in zip(first, here) if a != b), "one layer more or less")
         raise Unsupported(

@@ -115,7 +115,8 @@ def test_units_of_convolutions_are_channels_and_of_linear_layers_features():
 
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
 def test_squares_beyond_float32_are_taken_in_float64(scale):
-    layer = nn.Identity()
+    layer = nn.Linear(3, 3, bias=False)
+    nn.init.eye_(layer.weight)
     found = probe(layer, scale * torch.tensor([[1.0, 2.0, 2.0], [2.0, -2.0, 1.0], [2.0, 4.0, 4.0]]))
     np.testing.assert_allclose(found.second_moment, scale**2 * (3 + 3 + 12) / 3, rtol=1e-6)
     np.testing.assert_allclose(found.cosine_mean, 1 / 3, rtol=1e-6)
@@ -234,6 +235,63 @@ def test_activation_checkpointing_is_seen_through_or_refused_by_name():
         probe(Checkpointed(True), x)
 
 
+# --------------------------------------------------------------------- residual sums
+
+
+class Block(nn.Module):
+    """Pre-activation by function, a scaled branch, a sum that the branch is written to."""
+
+    def __init__(self, width, scale, way):
+        super().__init__()
+        self.norm, self.scale, self.way = nn.BatchNorm1d(width), scale, way
+        self.one, self.two = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, h):
+        branch = self.scale * self.two(torch.relu(self.one(torch.relu(self.norm(h)))))
+        if self.way == "into the branch":
+            branch += h
+            return branch
+        return h + branch if self.way == "trunk first" else torch.add(branch, h)
+
+
+@pytest.mark.parametrize("way", ["trunk first", "branch first", "into the branch"])
+def test_trunk_and_branch_are_those_that_are_added(way):
+    """By whatever expression, in training mode, where batch normalisation adds on its own."""
+    model = nn.Sequential(nn.Linear(3, 6), Block(6, 0.3, way), Block(6, 2.0, way)).double()
+    x = torch.randn(5, 3, dtype=torch.float64)
+    found = probe(model, x)
+    assert list(found["sum"].values) == ["1", "2"] and found.no_sums_because == ""
+    h = model[0](x)
+    for l, block in enumerate(model[1:]):
+        branch = block(h) - h
+        for name, truth in (
+            ("trunk_second_moment", h.square().mean()),
+            ("branch_second_moment", branch.square().mean()),
+            ("branch_ratio", branch.square().mean() / h.square().mean()),
+            ("sum_second_moment", (h + branch).square().mean()),
+        ):
+            np.testing.assert_allclose(found[name][l], truth.item(), rtol=1e-11, err_msg=name)
+        h = h + branch
+    np.testing.assert_allclose(found.sum_gradient_second_moment[-1], 1 / 6, rtol=1e-12)
+    # The gradient of the first sum comes through the second block's skip and branch.
+    inner, outer = (found.sel(sum=s).sum_gradient_second_moment for s in ("1", "2"))
+    assert inner > outer
+
+
+def test_residual_sums_of_networks_that_nobody_here_wrote():
+    resnet = models().resnet50(num_classes=2)
+    found = probe(resnet, torch.randn(2, 3, 32, 32))
+    assert found.sizes["sum"] == 16 and list(found["sum"].values[:2]) == ["layer1.0", "layer1.1"]
+    # Batch normalisation ends a branch and a projected shortcut alike.
+    np.testing.assert_allclose(found.branch_ratio.sel(sum="layer2.0"), 1, rtol=1e-2)
+    layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    words = probe(model, torch.randn(3, 5, 8))
+    assert words.sizes["sum"] == 4
+    # The trunk of all sums but the first has passed a normalisation of layers.
+    np.testing.assert_allclose(words.trunk_second_moment[1:], 1, rtol=1e-3)
+
+
 # --------------------------------------------------------------------- no trace
 
 
@@ -289,7 +347,8 @@ class Loose(nn.Module):
     "model, batch, options, error, words",
     [
         (nn.Linear(4, 3), torch.zeros(2, 5), {}, SpecError, "Linear says mat1 and mat2 shapes"),
-        (nn.LazyLinear(3), torch.zeros(2, 5), {}, Unsupported, "weight of the model .* lazy"),
+        (nn.LazyLinear(3), torch.zeros(2, 5), {}, SpecError, "LazyLinear is lazily initialised"),
+        (nn.ReLU(), torch.zeros(2, 5), {}, SpecError, "ReLU has no parameters"),
         (nn.BatchNorm1d(4), torch.zeros(1, 4), {}, SpecError, "more than 1 value per channel"),
         (nn.Linear(4, 3), "x", {}, SpecError, "batch must be a tensor"),
         (nn.Linear(4, 3), torch.zeros(0, 4), {}, SpecError, "holds no input"),
