@@ -17,12 +17,14 @@ from sigprop.extras import require_torch
 # Public name -> the module of this package that holds it.
 _HOME: dict[str, str] = {
     "Anatomy": "anatomy",
+    "BatchPair": "batches",
     "Case": "study",
     "InitResult": "init_result",
     "Recipe": "train",
     "Seeds": "train",
     "anatomy": "anatomy",
     "architecture": "architectures",
+    "gradinit": "gradinit",
     "load_data": "data",
     "lsuv": "lsuv",
     "probe": "probe",

@@ -1,0 +1,197 @@
+"""The loss of a network at any values of its tensors, and its gradient there.
+
+Two back-ends give the same numbers. ``functional`` calls the network on other tensors and writes
+nothing. ``inplace`` points the parameters at other values while the loss and its gradient are
+computed, and back again; a parameter's own storage is never written. Recomputation of activations
+(checkpointing) happens in the backward pass, when a functional call is already undone: it then
+reads the original values and the gradient is wrong without a word, at any values but the original
+ones. Hence `chosen`, which compares the two at values that are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from sigprop.errors import SpecError, Unsupported
+from sigprop.modules.batches import model_arguments
+
+__all__ = ["Backend", "LossAt", "LossFunction", "agreed", "dense"]
+
+Backend = Literal["auto", "functional", "inplace"]
+LossFunction = Callable[[Any, Any], torch.Tensor]
+Tensors = list[torch.Tensor]
+
+# Two back-ends do the same operations in the same order; checkpointing is off by 0.25 or more.
+TOLERANCE = 1e-4
+
+
+class LossAt:
+    """Loss of ``model`` on a batch, with its trainable tensors at given values.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Within `sigprop.modules.restoring.measuring`.
+    loss_fn : callable
+        (output, batch) -> tensor of one number.
+    parameters : mapping
+        The trainable tensors; all others stay as they are.
+    backend : {"functional", "inplace"}
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: LossFunction,
+        parameters: dict[str, nn.Parameter],
+        backend: str,
+    ) -> None:
+        self.backend = backend
+        self._model = model
+        self._loss_fn = loss_fn
+        self._parameters = parameters
+        self._own = {name: value.data for name, value in parameters.items()}
+        self._buffers = [(b, b.detach().clone()) for b in model.buffers()]
+        self._versions = [b._version for b, _ in self._buffers]
+
+    def with_backend(self, backend: str) -> LossAt:
+        """The same loss by another back-end."""
+        return LossAt(self._model, self._loss_fn, self._parameters, backend)
+
+    @contextmanager
+    def at(self, values: Sequence[torch.Tensor], batch: Any) -> Iterator[tuple[torch.Tensor, Any]]:
+        """Yield the loss and the leaves to differentiate by; gradients are taken inside.
+
+        Parameters
+        ----------
+        values : sequence of Tensor
+            One for every trainable tensor, in their order.
+
+        Raises
+        ------
+        SpecError
+            If the loss is not one number that depends on a trainable tensor.
+        """
+        arguments, named = model_arguments(self._model, batch)
+        if self.backend == "functional":
+            leaves = [value.detach().requires_grad_() for value in values]
+            tensors = dict(zip(self._parameters, leaves))
+            tensors |= {name: b.detach().clone() for name, b in self._model.named_buffers()}
+            output = functional_call(self._model, tensors, arguments, named)
+            yield self._checked(self._loss_fn(output, batch)), leaves
+            return
+        try:
+            for parameter, value in zip(self._parameters.values(), values):
+                parameter.data = value.detach()
+            output = self._model(*arguments, **named)
+            loss = self._checked(self._loss_fn(output, batch))
+            yield loss, list(self._parameters.values())
+        finally:
+            for parameter, value in zip(self._parameters.values(), self._own.values()):
+                parameter.data = value
+            self._restore_buffers()
+
+    def _restore_buffers(self) -> None:
+        """A network whose answer depends on its buffers must not remember an earlier call."""
+        with torch.no_grad():
+            for at, (buffer, bits) in enumerate(self._buffers):
+                if buffer._version != self._versions[at]:
+                    buffer.copy_(bits)
+                    self._versions[at] = buffer._version
+
+    def gradient(self, values: Sequence[torch.Tensor], batch: Any) -> tuple[float, Tensors]:
+        """Loss and gradient by every trainable tensor; no graph is left."""
+        with self.at(values, batch) as (loss, leaves):
+            found = torch.autograd.grad(loss, leaves, allow_unused=True)
+            return float(loss.detach()), dense(found, values)
+
+    def loss(self, values: Sequence[torch.Tensor], batch: Any) -> float:
+        """The loss alone."""
+        with self.at(values, batch) as (loss, _):
+            return float(loss.detach())
+
+    @staticmethod
+    def _checked(loss: Any) -> torch.Tensor:
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            shown = tuple(loss.shape) if isinstance(loss, torch.Tensor) else type(loss).__name__
+            raise SpecError(
+                f"loss_fn(output, batch) must return a tensor of one number, got {shown}: its "
+                "gradient is what is bounded. Return a mean over the batch."
+            )
+        if not loss.requires_grad:
+            raise SpecError(
+                "the loss depends on no trainable tensor: it has no gradient to bound. Let "
+                "loss_fn use the output of the model, without detach or no_grad."
+            )
+        return loss.reshape(())
+
+
+def dense(found: Sequence[torch.Tensor | None], values: Sequence[torch.Tensor]) -> Tensors:
+    """Gradients as they are used: zero where a tensor is unused, dense where one is sparse."""
+    return [
+        torch.zeros_like(value) if g is None else g.to_dense() if g.is_sparse else g
+        for g, value in zip(found, values)
+    ]
+
+
+def agreed(loss: LossAt, backend: str, values: Tensors, batch: Any) -> tuple[LossAt, str]:
+    """Choose a back-end by one gradient of both, and say why if it is not the one preferred.
+
+    Parameters
+    ----------
+    backend : {"auto", "functional", "inplace"}
+        What was asked for. ``inplace`` is taken without a test.
+    values : list of Tensor
+        The original values; the test is made beside them.
+
+    Returns
+    -------
+    (LossAt, str)
+        The second is empty, or a warning.
+
+    Raises
+    ------
+    Unsupported
+        If the functional back-end is forced and gives another gradient.
+    """
+    if backend == "inplace":
+        return loss.with_backend("inplace"), ""
+    # Tensor i is multiplied by a number of its own in 0.9 .. 1.1: at the original values
+    # checkpointing would pass.
+    beside = [value * (0.9 + 0.2 * (i * 0.618034 % 1)) for i, value in enumerate(values)]
+    functional, inplace = loss.with_backend("functional"), loss.with_backend("inplace")
+    _, right = _repeatable(inplace, beside, batch)
+    try:
+        _, found = _repeatable(functional, beside, batch)
+        why = _difference(found, right)
+    except RuntimeError as error:
+        why = f"it fails ({str(error).splitlines()[0]})"
+    if not why:
+        return functional, ""
+    if backend == "functional":
+        raise Unsupported(
+            f"the functional back-end does not give the gradient of this network: {why}, as with "
+            "activation checkpointing. Use backend='inplace'."
+        )
+    return inplace, f"The functional back-end was not used: {why}. Parameters are set in place."
+
+
+def _repeatable(loss: LossAt, values: Tensors, batch: Any) -> tuple[float, Tensors]:
+    """A gradient with the random numbers that the next one gets too."""
+    gpus = [value.device for value in values if value.device.type == "cuda"]
+    with torch.random.fork_rng(gpus):
+        return loss.gradient(values, batch)
+
+
+def _difference(found: Tensors, right: Tensors) -> str:
+    off = sum(float((a.double() - b.double()).square().sum()) for a, b in zip(found, right))
+    size = sum(float(b.double().square().sum()) for b in right)
+    if off > TOLERANCE**2 * size:  # not finite: the first iteration will say so
+        return f"its gradient differs by {(off / size) ** 0.5 if size else off:.2g} of the norm"
+    return ""

@@ -1,0 +1,63 @@
+"""Adam on a few positive numbers, the factors of tensors, with two kinds of steps in one run."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+__all__ = ["Moments", "ScaleSteps"]
+
+Moments = Literal["shared", "split"]
+
+
+class ScaleSteps:
+    """Steps of the factors ``m`` against a derivative of either case, kept in bounds.
+
+    Each case has a first moment and a counter of its own, by which it is corrected for starting
+    from zero. The second moment is one for both cases (``shared``), corrected by the sum of the
+    counters, or one for each (``split``).
+
+    Parameters
+    ----------
+    lower, upper : ndarray, shape (factors,)
+        Bounds of every factor.
+    tau : float
+        Size of a step.
+    clip : float
+        Bound of every derivative, before the moments; infinity for none.
+    betas, eps : floats
+        Of Adam; eps is added after the root.
+    """
+
+    def __init__(
+        self,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        *,
+        tau: float,
+        clip: float = 1.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        moments: str = "shared",
+    ) -> None:
+        self._lower, self._upper = lower, upper
+        self._tau, self._clip, self._betas, self._eps = tau, clip, betas, eps
+        self._split = moments == "split"
+        self._first = {case: np.zeros(len(lower)) for case in "co"}
+        self._second = {case: np.zeros(len(lower)) for case in ("c", "o", "both")}
+        self._count = {"c": 0, "o": 0}
+
+    def step(self, scales: np.ndarray, derivative: np.ndarray, case: str) -> np.ndarray:
+        """Return the factors after one step against ``derivative`` in ``case`` "c" or "o"."""
+        slow, slower = self._betas
+        q = np.clip(derivative, -self._clip, self._clip)
+        self._count[case] += 1
+        seen = self._count[case] if self._split else sum(self._count.values())
+        which = case if self._split else "both"
+        self._first[case] = slow * self._first[case] + (1 - slow) * q
+        self._second[which] = slower * self._second[which] + (1 - slower) * q * q
+        mean = self._first[case] / (1 - slow ** self._count[case])
+        root = np.sqrt(self._second[which]) / math.sqrt(1 - slower**seen)
+        return np.clip(scales - self._tau * (mean / (root + self._eps)), self._lower, self._upper)
