@@ -19,6 +19,8 @@ _HOME: dict[str, str] = {
     "Anatomy": "anatomy",
     "BatchPair": "batches",
     "Case": "study",
+    "InitReport": "init.report",
+    "InitReport": "init.report",
     "InitResult": "init_result",
     "Recipe": "train",
     "Seeds": "train",
@@ -33,7 +35,7 @@ _HOME: dict[str, str] = {
 }
 
 # Modules that are reached as attributes: `sigprop.modules.init`.
-_MODULES: tuple[str, ...] = ()
+_MODULES: tuple[str, ...] = ("init",)
 
 __all__ = sorted({*_HOME, *_MODULES})
 

@@ -23,7 +23,15 @@ from torch import nn
 from sigprop.errors import SpecError
 from sigprop.modules.recording import ADDITIONS, Graph, Node, record
 from sigprop.modules.refusals import check_module
-from sigprop.modules.roles import ACTIVATIONS, NORMS, TRANSPARENT, WeightLayer, layers_of
+from sigprop.modules.roles import (
+    ACTIVATIONS,
+    NORMS,
+    TRANSPARENT,
+    NormLayer,
+    WeightLayer,
+    layers_of,
+    norms_of,
+)
 
 __all__ = ["Anatomy", "ResidualSum", "anatomy"]
 
@@ -52,7 +60,7 @@ class ResidualSum:
     begins : str or None
         The activation in the branch ahead of its first weight layer (pre-activation).
     ends : str or None
-        Parameter or module of the normalisation behind the last weight layer of the branch.
+        Module of the normalisation behind the last weight layer of the branch.
     multipliers, biases : tuple of str
         Parameters of one number, or one a channel, by which the branch is multiplied behind its
         last weight layer, and those of one number that are added anywhere in it.
@@ -112,6 +120,8 @@ class Anatomy:
         In the order of execution, one for every call.
     sums : tuple of ResidualSum
         In the order of execution.
+    norms : tuple of NormLayer
+        Normalisations in the order of execution.
     modules : tuple of str
         Modules in the order of their calls.
     activations : tuple of str
@@ -122,6 +132,7 @@ class Anatomy:
 
     layers: tuple[WeightLayer, ...]
     sums: tuple[ResidualSum, ...]
+    norms: tuple[NormLayer, ...] = ()
     modules: tuple[str, ...] = ()
     activations: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
@@ -206,6 +217,7 @@ def anatomy(
     return Anatomy(
         layers=ordered,
         sums=tuple(sums),
+        norms=norms_of(graph),
         modules=tuple(graph.called),
         activations=tuple(dict.fromkeys(x.reads for x in ordered if x.reads is not None)),
         unused=tuple(name for name, _ in model.named_parameters() if name not in used),
@@ -316,10 +328,8 @@ class _Way:
 
     @property
     def ends(self) -> str | None:
-        for n in self.nodes:
-            if n.index > self.last and n.op in NORMS:
-                return n.module
-        return None
+        found = [n.module for n in self.nodes if n.index > self.last and n.op in NORMS]
+        return found[-1] if found else None
 
     @property
     def multipliers(self) -> tuple[str, ...]:

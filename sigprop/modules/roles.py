@@ -14,7 +14,15 @@ from torch import nn
 
 from sigprop.modules.recording import Graph, Node
 
-__all__ = ["ACTIVATIONS", "NORMS", "TRANSPARENT", "WeightLayer", "layers_of"]
+__all__ = [
+    "ACTIVATIONS",
+    "NORMS",
+    "TRANSPARENT",
+    "NormLayer",
+    "WeightLayer",
+    "layers_of",
+    "norms_of",
+]
 
 _NAMES = (
     "relu", "leaky_relu", "tanh", "gelu", "silu", "erf", "elu", "selu", "celu", "relu6",
@@ -99,6 +107,10 @@ class WeightLayer:
         or a change of shape lies between.
     slope : float
         Negative slope of that activation where it is a leaky ReLU, else 0.
+    feeds : str or None
+        The activation that alone reads what it writes, likewise.
+    centred : bool
+        Of a convolution whether the central tap of output pixel i reads input pixel stride * i.
     made_of : tuple of str
         Parameters of which a computed weight is made.
     """
@@ -114,7 +126,29 @@ class WeightLayer:
     groups: int = 1
     reads: str | None = None
     slope: float = 0.0
+    feeds: str | None = None
+    centred: bool = True
     made_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormLayer:
+    """One use of a normalisation.
+
+    Attributes
+    ----------
+    name : str
+        Module at work.
+    kind : str
+        ``batch_norm``, ``layer_norm``, ...
+    gain, bias : str or None
+        Its parameters, where it has them.
+    """
+
+    name: str
+    kind: str
+    gain: str | None = None
+    bias: str | None = None
 
 
 def layers_of(model: nn.Module, graph: Graph) -> dict[int, tuple[WeightLayer, ...]]:
@@ -180,9 +214,30 @@ def _layers(node: Node, owner: dict[str, str]) -> list[WeightLayer]:
             groups=groups,
             reads=activation,
             slope=slope,
+            feeds=_feeds(node),
+            centred=_centred(node, stride),
             made_of=() if _own(weight) else tuple(sorted(weight.made_of)),
         )
     ]
+
+
+def norms_of(graph: Graph) -> tuple[NormLayer, ...]:
+    """Every normalisation, in the order of execution."""
+    found = []
+    for node in graph.nodes:
+        if node.op not in NORMS or not node.moved:
+            continue
+        place = 3 if node.op in ("batch_norm", "instance_norm") else 2
+        gain, bias = _argument(node, place, "weight"), _argument(node, place + 1, "bias")
+        found.append(
+            NormLayer(
+                name=node.module,
+                kind=node.op,
+                gain=_own(gain) if isinstance(gain, Node) else None,
+                bias=_own(bias) if isinstance(bias, Node) and node.op != "rms_norm" else None,
+            )
+        )
+    return tuple(found)
 
 
 def _attention(node: Node, owner: dict[str, str]) -> list[WeightLayer]:
@@ -236,6 +291,7 @@ def _product(node: Node, owner: dict[str, str]) -> list[WeightLayer]:
             fan_out=fan_out,
             reads=activation,
             slope=slope,
+            feeds=_feeds(node),
             made_of=() if name else tuple(sorted(weight.made_of)),
         )
     ]
@@ -283,3 +339,27 @@ def _reads(node: Node) -> tuple[str | None, float]:
             return None, 0.0
         at = moved[0]
     return None, 0.0
+
+
+def _feeds(node: Node) -> str | None:
+    """The activation that alone reads what a layer writes."""
+    readers = node.children
+    while len(readers) == 1:
+        reader = readers[0]
+        if reader.op in ACTIVATIONS:
+            return reader.op.rstrip("_")
+        if reader.op not in TRANSPARENT | NORMS or sum(p.moved for p in reader.parents) > 1:
+            return None
+        readers = reader.children
+    return None
+
+
+def _centred(node: Node, stride: tuple[int, ...]) -> bool:
+    """Whether the central tap looks at the pixel itself; told by the sizes of the images."""
+    if node.op not in ("conv1d", "conv2d", "conv3d"):
+        return True
+    source = next(p for p in node.parents if p.moved)
+    if source.op == "pad":
+        source = next(p for p in source.parents if p.moved)
+    before, after = source.shape[-len(stride) :], node.shape[-len(stride) :]
+    return after == tuple(-(-size // step) for size, step in zip(before, stride))
