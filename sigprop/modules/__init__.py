@@ -20,7 +20,6 @@ _HOME: dict[str, str] = {
     "BatchPair": "batches",
     "Case": "study",
     "InitReport": "init.report",
-    "InitReport": "init.report",
     "InitResult": "init_result",
     "Recipe": "train",
     "Seeds": "train",
