@@ -481,10 +481,19 @@ class Conditional(Sampler):
         if kernel == "single":
             law = ("biased", "table", "fan_in", "fan_out", "widths")
             single.sample(network.phi.negative_slope, *(common[name] for name in law), *rest)
+        elif kernel == "pair":
+            drawn = common["random_slopes"]
+            # What a run does not need is None there, and not compiled.
+            common |= {
+                "curved": (network.phi.negative_slope is None and not drawn) or None,
+                "random_slopes": drawn or None,
+                "pre": common["pre"] or None,
+            }
+            law = (*_LAW[:3], "curved", *_LAW[3:])
+            compiled = _uncached(pair.sample, common["activation"])
+            compiled(*(common[name] for name in law), *rest)
         else:
-            of_name = {
-                "one": conditional.sample_one, "pair": pair.sample, "many": conditional.sample_many
-            }  # fmt: skip
+            of_name = {"one": conditional.sample_one, "many": conditional.sample_many}
             compiled = _uncached(of_name[kernel], common["activation"])
             compiled(*(common[name] for name in _LAW), *rest)
         return outputs.trace(fields)

@@ -20,7 +20,7 @@ import math
 
 import numpy as np
 
-from sigprop.activations._codes import LEAKY, LINEAR, RANDOMISED, RELU, UNEVEN
+from sigprop.activations._codes import LEAKY, LINEAR, RANDOMISED, RELU
 from sigprop.kernels import activation as act
 from sigprop.kernels import passes, philox, vectors
 from sigprop.kernels.borrow import borrow, hold
@@ -102,8 +102,8 @@ def _mix(
 
 @inner(*_LOOSE)
 def _activate(
-    activation, slope, up, down, slopes, slope_at, p, q, r, z, z_at, z_next, n, out, out_at,
-    out_next,
+    activation, slope, up, down, curved, slopes, slope_at, p, q, r, z, z_at, z_next, n, out,
+    out_at, out_next,
 ):  # fmt: skip
     """``out_1 = phi_up(p z_1)``, ``out_2 = phi_up(q z_1 + r z_2)``.
 
@@ -114,7 +114,20 @@ def _activate(
     first, second = out[out_at : out_at + n], out[out_next : out_next + n]
     a, b, d = 0.0, 0.0, 0.0
     on, also = 0.0, 0.0
-    if code == RELU:
+    if curved is not None:
+        factor, inverse = act.limits(code, up, down)
+        for i in range(n):
+            u, v = p * one[i], q * one[i] + r * two[i]
+            on += 1.0 if u > 0.0 else 0.0
+            also += 1.0 if v > 0.0 else 0.0
+            u = inverse * act.value_of(activation, factor * u)
+            v = inverse * act.value_of(activation, factor * v)
+            first[i] = u
+            second[i] = v
+            a += u * u
+            b += u * v
+            d += v * v
+    elif slopes is None and code == RELU:
         for i in range(n):
             u, v = p * one[i], q * one[i] + r * two[i]
             u, v = max(u, 0.0), max(v, 0.0)
@@ -125,7 +138,7 @@ def _activate(
             a += u * u
             b += u * v
             d += v * v
-    elif code == LINEAR or code == LEAKY:
+    elif slopes is None:
         s = 1.0 if code == LINEAR else slope
         for i in range(n):
             u, v = p * one[i], q * one[i] + r * two[i]
@@ -139,42 +152,29 @@ def _activate(
             b += u * v
             d += v * v
     elif code == RANDOMISED:
-        slopes = slopes[slope_at : slope_at + n]
+        own = slopes[slope_at : slope_at + n]
         for i in range(n):
             u, v = p * one[i], q * one[i] + r * two[i]
             on += 1.0 if u > 0.0 else 0.0
             also += 1.0 if v > 0.0 else 0.0
-            u = u if u > 0.0 else slopes[i] * u
-            v = v if v > 0.0 else slopes[i] * v
+            u = u if u > 0.0 else own[i] * u
+            v = v if v > 0.0 else own[i] * v
             first[i] = u
             second[i] = v
             a += u * u
             b += u * v
             d += v * v
-    elif code == UNEVEN:
-        slopes = slopes[slope_at : slope_at + n]
+    else:  # uneven
+        own = slopes[slope_at : slope_at + n]
         for i in range(n):
             u, v = p * one[i], q * one[i] + r * two[i]
-            above, below = act.uneven(slopes[i], slope)
+            above, below = act.uneven(own[i], slope)
             m = above if u > 0.0 else below
             k = above if v > 0.0 else below
-            turned, lost = slopes[i] == -math.inf, slopes[i] == math.inf
+            turned, lost = own[i] == -math.inf, own[i] == math.inf
             on += 1.0 if (u > 0.0) != turned and not lost else 0.0
             also += 1.0 if (v > 0.0) != turned and not lost else 0.0
             u, v = m * u, k * v
-            first[i] = u
-            second[i] = v
-            a += u * u
-            b += u * v
-            d += v * v
-    else:
-        factor, inverse = act.limits(code, up, down)
-        for i in range(n):
-            u, v = p * one[i], q * one[i] + r * two[i]
-            on += 1.0 if u > 0.0 else 0.0
-            also += 1.0 if v > 0.0 else 0.0
-            u = inverse * act.value_of(activation, factor * u)
-            v = inverse * act.value_of(activation, factor * v)
             first[i] = u
             second[i] = v
             a += u * u
@@ -210,7 +210,8 @@ def _combine(
 
 @inner(*_LOOSE)
 def _through(
-    activation, slope, up, slopes, slope_at, p, q, r, z, z_at, z_next, out, out_at, out_next, n
+    activation, slope, up, curved, slopes, slope_at, p, q, r, z, z_at, z_next, out, out_at,
+    out_next, n
 ):  # fmt: skip
     """``out_1 *= phi'(up p z_1)``, ``out_2 *= phi'(up (q z_1 + r z_2))``.
 
@@ -220,7 +221,17 @@ def _through(
     one, two = z[z_at : z_at + n], z[z_next : z_next + n]
     first, second = out[out_at : out_at + n], out[out_next : out_next + n]
     a, b, d = 0.0, 0.0, 0.0
-    if code == RELU or code == LINEAR or code == LEAKY:
+    if curved is not None:
+        factor, _ = act.limits(code, up, 1.0)
+        for i in range(n):
+            g = first[i] * act.slope_of(activation, factor * (p * one[i]))
+            h = second[i] * act.slope_of(activation, factor * (q * one[i] + r * two[i]))
+            first[i] = g
+            second[i] = h
+            a += g * g
+            b += g * h
+            d += h * h
+    elif slopes is None:
         s = 0.0
         if code == LINEAR:
             s = 1.0
@@ -236,33 +247,23 @@ def _through(
             b += g * h
             d += h * h
     elif code == RANDOMISED:
-        slopes = slopes[slope_at : slope_at + n]
+        own = slopes[slope_at : slope_at + n]
         for i in range(n):
             g, h = first[i], second[i]
-            g = g if p * one[i] > 0.0 else slopes[i] * g
-            h = h if q * one[i] + r * two[i] > 0.0 else slopes[i] * h
+            g = g if p * one[i] > 0.0 else own[i] * g
+            h = h if q * one[i] + r * two[i] > 0.0 else own[i] * h
             first[i] = g
             second[i] = h
             a += g * g
             b += g * h
             d += h * h
-    elif code == UNEVEN:
-        slopes = slopes[slope_at : slope_at + n]
+    else:  # uneven
+        own = slopes[slope_at : slope_at + n]
         for i in range(n):
             g, h = first[i], second[i]
-            above, below = act.uneven(slopes[i], slope)
+            above, below = act.uneven(own[i], slope)
             g = g * above if p * one[i] > 0.0 else g * below
             h = h * above if q * one[i] + r * two[i] > 0.0 else h * below
-            first[i] = g
-            second[i] = h
-            a += g * g
-            b += g * h
-            d += h * h
-    else:
-        factor, _ = act.limits(code, up, 1.0)
-        for i in range(n):
-            g = first[i] * act.slope_of(activation, factor * (p * one[i]))
-            h = second[i] * act.slope_of(activation, factor * (q * one[i] + r * two[i]))
             first[i] = g
             second[i] = h
             a += g * g
@@ -315,7 +316,7 @@ def _weights(s, radius, at, split, gram, seen, crossed):
 
 @inner()
 def _layer(
-    activation, slope, scaled, random_slopes, pre, trunk, centred, biased, table, layer, fan_in,
+    activation, slope, scaled, curved, pre, trunk, centred, biased, table, layer, fan_in,
     fan_out, key, replica, scratch, slopes, longest, z, z_at, shift, trail, here, there, gram,
     hidden, radius, advance, units_on, dead,
 ):  # fmt: skip
@@ -338,12 +339,12 @@ def _layer(
     which = 0
     on, also = 0.0, 0.0
     silent, quiet = False, False
-    if pre:
-        if random_slopes:
+    if pre is not None:
+        if slopes is not None:
             passes.draw_slopes(key, slope, layer, replica, zero, d, scratch, slopes)
         a, b, c, on, also = _activate(
-            activation, slope[0], up, down, slopes, zero, f, 0.0, f, trail, here, here + longest, d,
-            hidden, zero, longest,
+            activation, slope[0], up, down, curved, slopes, zero, f, 0.0, f, trail, here,
+            here + longest, d, hidden, zero, longest,
         )  # fmt: skip
         which = 1
         units = d
@@ -369,7 +370,7 @@ def _layer(
         if p > 0.0 and r * r < _CLOSE * (s2 * c + bias):
             ratio = q / p
             next_at, scale = at + longest, s2
-            if j == 0 and not pre and not centred:
+            if j == 0 and pre is None and not centred:
                 vectors.copy(hidden, at, 1.0, trail, here, n_in)
                 vectors.copy(hidden, next_at, 1.0, trail, here + longest, n_in)
                 scale = f * f * s2
@@ -389,12 +390,12 @@ def _layer(
         radius[3 * j + 2] = r
         if j == m - 1 and trunk:
             break
-        if random_slopes:
+        if slopes is not None:
             passes.draw_slopes(
                 key, slope, layer, replica, which, n, scratch, slopes[which * longest :]
             )
         a, b, c, x, y = _activate(
-            activation, slope[0], up, down, slopes, which * longest, p, q, r, z, offset,
+            activation, slope[0], up, down, curved, slopes, which * longest, p, q, r, z, offset,
             offset + n, n, hidden, at + plane, at + plane + longest,
         )  # fmt: skip
         on += x
@@ -431,8 +432,8 @@ def _layer(
 
 @inner()
 def _back(
-    activation, slope, scaled, pre, trunk, centred, biased, table, layer, fan_in, fan_out, slopes,
-    longest, z, z_at, zeta, zeta_at, shift, trail, here, hidden, radius, work, p, gram,
+    activation, slope, scaled, curved, pre, trunk, centred, biased, table, layer, fan_in, fan_out,
+    slopes, longest, z, z_at, zeta, zeta_at, shift, trail, here, hidden, radius, work, p, gram,
 ):  # fmt: skip
     """One layer back: ``p`` becomes the gradients at the layer's inputs, ``gram`` theirs."""
     m = (table.shape[1] - 3) // 2
@@ -463,7 +464,7 @@ def _back(
         vectors.copy(work, longest, a, p, longest, n)
         at = 3 * (m - 1)
         g11, g12, g22 = _through(
-            activation, slope[0], up, slopes, (m - 1) * longest, radius[at], radius[at + 1],
+            activation, slope[0], up, curved, slopes, (m - 1) * longest, radius[at], radius[at + 1],
             radius[at + 2], z, start, start + n, work, zero, longest, n,
         )  # fmt: skip
         seen = _products(z, start, start + n, work, zero, longest, n)
@@ -474,8 +475,8 @@ def _back(
         s = table[layer, 3 + j]
         at = j * plane
         split = radius[3 * m + j] > 0.0
-        unity = f if j == 0 and not pre and not centred else 1.0
-        if j == 0 and not pre and not centred and not split:
+        unity = f if j == 0 and pre is None and not centred else 1.0
+        if j == 0 and pre is None and not centred and not split:
             x, at, following = trail, here, here + longest
         else:
             x, following = hidden, at + longest
@@ -493,7 +494,7 @@ def _back(
         weight = _weights(
             s, radius, 3 * j, split, (g11, g12, g22), seen, (x11, x12, x21, x22)
         )  # fmt: skip
-        if j == 0 and not pre and not centred and trunk:
+        if j == 0 and pre is None and not centred and trunk:
             k = a * f
             g = k * unity
             gram[0], gram[1], gram[2] = _combine(
@@ -520,17 +521,17 @@ def _back(
         if j > 0:
             below = fan_out[layer, j - 1]
             start -= 2 * below
-            made = (j if pre else j - 1) * longest
+            made = j * longest if pre is not None else (j - 1) * longest
             at = 3 * (j - 1)
             g11, g12, g22 = _through(
-                activation, slope[0], up, slopes, made, radius[at], radius[at + 1],
+                activation, slope[0], up, curved, slopes, made, radius[at], radius[at + 1],
                 radius[at + 2], z, start, start + below, work, q, q + longest, n,
             )  # fmt: skip
             seen = _products(z, start, start + below, work, q, q + longest, n)
-        elif pre:
+        elif pre is not None:
             _through(
-                activation, slope[0], up, slopes, zero, f, 0.0, f, trail, here, here + longest,
-                work, q, q + longest, n,
+                activation, slope[0], up, curved, slopes, zero, f, 0.0, f, trail, here,
+                here + longest, work, q, q + longest, n,
             )  # fmt: skip
     c = table[layer, 0] if trunk else 0.0
     k = a * f if trunk else f
@@ -541,11 +542,16 @@ def _back(
 
 @entry
 def sample(
-    activation, slope, scaled, random_slopes, pre, trunk, centred, biased, table, fan_in, fan_out,
-    widths, plan, slots, frame, given, random_input, key, first, wanted, states, gradients,
+    activation, slope, scaled, curved, random_slopes, pre, trunk, centred, biased, table, fan_in,
+    fan_out, widths, plan, slots, frame, given, random_input, key, first, wanted, states, gradients,
     activity, dead_count,
 ):  # fmt: skip
-    """Sample replicas ``first ..``; the arguments are those of `conditional.sample_one`."""
+    """Sample replicas ``first ..``; the arguments are those of `conditional.sample_one`.
+
+    ``curved`` (the activation is neither piecewise linear nor of random slopes),
+    ``random_slopes`` and ``pre`` are True or None, not False: what stands behind
+    ``is not None`` is compiled only where it is needed, which halves the time of the first run.
+    """
     forward_offset, backward_offset, group, segment, stride, stride_back = plan
     gradient_wanted, displaced = wanted
     depth, m = table.shape[0], (table.shape[1] - 3) // 2
@@ -568,7 +574,7 @@ def sample(
         np.zeros(stores, np.int64),
         np.zeros(3 * stores),
     )
-    slopes = np.zeros((m + 1) * longest if random_slopes else 1)
+    drawn = np.zeros((m + 1) * longest if random_slopes is not None else 1)
     raw = np.zeros(plane + 16)
     start, basis = np.zeros(plane), np.zeros(plane)
     start_norm, start_distance = np.zeros(2), np.zeros(1)
@@ -577,11 +583,12 @@ def sample(
     units_on, dead_so_far = np.zeros(2), np.zeros(2)
     gram, p_gram = np.zeros(3), np.zeros(3)
     owners = (
-        tape, zeta, trail, trail_shift, trail_gram, kept, kept_shift, kept_gram, slopes, raw,
+        tape, zeta, trail, trail_shift, trail_gram, kept, kept_shift, kept_gram, drawn, raw,
         start, basis, start_norm, start_distance, p, top, work, hidden, radius, units_on,
         dead_so_far, gram, p_gram, words, scratch[0], scratch[1],
     )  # fmt: skip
-    tape, zeta, trail, slopes = borrow(tape), borrow(zeta), borrow(trail), borrow(slopes)
+    tape, zeta, trail = borrow(tape), borrow(zeta), borrow(trail)
+    slopes = borrow(drawn) if random_slopes is not None else None
     trail_shift, trail_gram = borrow(trail_shift), borrow(trail_gram)
     kept, kept_shift, kept_gram = borrow(kept), borrow(kept_shift), borrow(kept_gram)
     raw, start, basis = borrow(raw), borrow(start), borrow(basis)
@@ -683,7 +690,7 @@ def sample(
                                 gram[i] = trail_gram[3 * local + i]
                         n = widths[layer + 1]
                         _layer(
-                            activation, slope, scaled, random_slopes, pre, trunk, centred, biased,
+                            activation, slope, scaled, curved, pre, trunk, centred, biased,
                             table, layer, fan_in, fan_out, key, replica, scratch, slopes, longest,
                             tape, z_at, trail_shift[local] + origin, trail, here, here + plane,
                             gram, hidden, radius, advance, units_on, dead_so_far,
@@ -705,8 +712,8 @@ def sample(
                                 )  # fmt: skip
                             continue
                         _back(
-                            activation, slope, scaled, pre, trunk, centred, biased, table, layer,
-                            fan_in, fan_out, slopes, longest, tape, z_at, zeta,
+                            activation, slope, scaled, curved, pre, trunk, centred, biased, table,
+                            layer, fan_in, fan_out, slopes, longest, tape, z_at, zeta,
                             backward_offset[layer] - first_back, trail_shift[local] + origin,
                             trail, here, hidden, radius, work, p, p_gram,
                         )  # fmt: skip
