@@ -489,9 +489,8 @@ class Conditional(Sampler):
                 "random_slopes": drawn or None,
                 "pre": common["pre"] or None,
             }
-            law = (*_LAW[:3], "curved", *_LAW[3:])
             compiled = _uncached(pair.sample, common["activation"])
-            compiled(*(common[name] for name in law), *rest)
+            compiled(*(common[name] for name in (*_LAW[:3], "curved", *_LAW[3:])), *rest)
         else:
             of_name = {"one": conditional.sample_one, "many": conditional.sample_many}
             compiled = _uncached(of_name[kernel], common["activation"])
