@@ -3,16 +3,16 @@
 Every error of the package derives from `SigpropError` and carries the exit status that
 the command line returns for it, so one table serves the whole program:
 
-====== =====================================================================
+====== ============================================================================
 status meaning
-====== =====================================================================
+====== ============================================================================
 0      done
 1      a verdict against (disagree, unhealthy)
-2      bad input: nothing was simulated
+2      bad input: nothing was done; or the disk filled: the last checkpoint is kept
 3      inconclusive
 4      numbers that stopped being finite
 130    interrupted
-====== =====================================================================
+====== ============================================================================
 
 A message has three parts: what was wrong with which value, why it matters, what to
 write instead.
