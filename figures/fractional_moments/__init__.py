@@ -14,10 +14,12 @@ from figures.fractional_moments.log_norm_law import LogNormByDepth
 from figures.fractional_moments.memory import Memory
 from figures.fractional_moments.moments_by_depth import MomentsByDepth
 from figures.fractional_moments.small_outputs import SmallOutputs
+from figures.fractional_moments.training import FractionalTraining
 
 __all__ = [
     "BiasTail",
     "EntryMoments",
+    "FractionalTraining",
     "HeavyWeights",
     "LogNormByDepth",
     "LogNormByLayer",

@@ -12,6 +12,8 @@ from figures.scaling_resnets.fig04_smooth_states import SmoothStates
 from figures.scaling_resnets.fig05_smooth_gradients import SmoothGradients
 from figures.scaling_resnets.fig06_fractional_noise import FractionalNoise
 from figures.scaling_resnets.fig07_heat_map import HeatMap
+from figures.scaling_resnets.fig08_trained_weights import TrainedWeights
+from figures.scaling_resnets.fig09_trained_accuracy import TrainedAccuracy
 from figures.scaling_resnets.phase_diagram import PhaseDiagram
 
 __all__ = [
@@ -24,4 +26,6 @@ __all__ = [
     "PhaseDiagram",
     "SmoothGradients",
     "SmoothStates",
+    "TrainedAccuracy",
+    "TrainedWeights",
 ]

@@ -33,6 +33,7 @@ _HOME: dict[str, str] = {
     "probe": "probe",
     "run_study": "study",
     "train_network": "train",
+    "weights_before_and_after": "trained_weights",
 }
 
 # Modules that are reached as attributes: `sigprop.modules.init`.
