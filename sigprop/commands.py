@@ -228,6 +228,23 @@ def simulate(
             "(default: auto)",
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="auto|cpu|cuda",
+            help="Where sampler torch works. (default: auto, a GPU where there is one)",
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            metavar="float32|tf32|bf16",
+            help="Of the products of sampler torch; below float32 the error is measured and "
+            "recorded. (default: float32)",
+        ),
+    ] = None,
     tilt: Annotated[
         float | None,
         typer.Option(
@@ -347,6 +364,8 @@ def simulate(
         "sampler": sampler,
         "tilt": tilt,
         "population": population,
+        "device": device,
+        "precision": precision,
         "layers": options.layers("--layers", layers),
         "orders": options.numbers("--orders", orders),
         "observe": options.words(observe),
@@ -498,6 +517,14 @@ def sweep(
         str | None,
         typer.Option("--sampler", metavar="NAME", help="(default: auto, point by point)"),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="auto|cpu|cuda",
+            help="Where sampler torch works. (default: auto, a GPU where there is one)",
+        ),
+    ] = None,
     coupled: Annotated[
         Coupled,
         typer.Option(
@@ -597,6 +624,7 @@ def sweep(
         "replicas": replicas,
         "seed": seed,
         "sampler": sampler,
+        "device": device,
         "layers": options.places("--layers", layers),
         "orders": options.numbers("--orders", orders),
         "observe": options.words(observe),

@@ -20,6 +20,7 @@ write instead.
 
 __all__ = [
     "DataError",
+    "DeviceMemory",
     "Interrupted",
     "NonFinite",
     "OutputExists",
@@ -73,6 +74,10 @@ class StorageError(SigpropError, OSError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class DeviceMemory(SigpropError, MemoryError):
+    """A device had less memory than was planned; a run starts again with smaller blocks."""
 
 
 class NonFinite(SigpropError, ArithmeticError):

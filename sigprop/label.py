@@ -113,12 +113,12 @@ def attributes(request: Request, schema: str, replicas: int) -> dict[str, Any]:
         ),
         **request.attrs(),
         "replicas": replicas,
-        "software": software(),
+        "software": software(request.sampler.made_of()),
     }
 
 
-def software() -> str:
-    """The versions that made a result, as JSON."""
+def software(more: Mapping[str, str] | None = None) -> str:
+    """The versions that made a result, and what a sampler adds, as JSON."""
     import importlib.metadata
     import platform
 
@@ -127,4 +127,4 @@ def software() -> str:
     versions = {"python": platform.python_version(), "sigprop": sigprop.__version__}
     for name in ("numpy", "numba", "scipy", "xarray"):
         versions[name] = importlib.metadata.version(name)
-    return json.dumps(versions)
+    return json.dumps(versions | dict(more or {}))

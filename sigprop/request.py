@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ __all__ = [
     "Request",
     "check_sequence",
     "defaults",
+    "on_device",
     "requested",
 ]
 
@@ -112,6 +113,8 @@ def defaults() -> dict[str, Any]:
         "coupled": False,
         "tilt": None,
         "population": None,
+        "device": None,
+        "precision": None,
     }
 
 
@@ -128,8 +131,14 @@ def requested(
     coupled: bool,
     tilt: float | None = None,
     population: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    recorded_options: Mapping[str, Any] | None = None,
 ) -> Request:
-    """Check what is asked for; parameters and errors are those of `sigprop.simulate`."""
+    """Check what is asked for; parameters and errors are those of `sigprop.simulate`.
+
+    A run that goes on hands in the options that its sampler recorded.
+    """
     from sigprop import backends
 
     if not isinstance(ensemble, Ensemble):
@@ -145,6 +154,7 @@ def requested(
         raise SpecError(f"seed must be an integer below 2**64, got {seed}: it is a 64-bit word.")
     kept = _layers("keep", keep, depth)
     asked = _orders(orders, ensemble)
+    sampler = on_device(sampler, device, precision)
     drawer = _weighing(ensemble, sampler, tilt, population, orders, asked)
     chosen = _observables(
         observe,
@@ -170,16 +180,42 @@ def requested(
         refusal = drawer.refusal(ensemble, fields)
         if refusal is not None:
             raise Unsupported(f"sampler {drawer.name!r} cannot do this: {refusal}")
+    every = np.union1d(recorded, kept)
+    if recorded_options:
+        drawer = drawer.continuing(dict(recorded_options))
     return Request(
         ensemble=ensemble,
         observables=chosen,
-        sampler=drawer,
-        layers=np.union1d(recorded, kept),
+        sampler=drawer.planned(ensemble, fields, every.size, replicas),
+        layers=every,
         keep=kept,
         replicas=replicas,
         seed=seed,
         coupled=bool(coupled),
     )
+
+
+def on_device(sampler: str | Sampler, device: str | None, precision: str | None) -> str | Sampler:
+    """``sampler`` as it works on a device, where one or a precision is named.
+
+    Raises
+    ------
+    SpecError
+        If they are of another sampler, or no such device or precision exists.
+    """
+    given = {"device": device, "precision": precision}
+    said = {name: value for name, value in given.items() if value is not None}
+    if not said:
+        return sampler
+    if sampler != "torch":
+        named = " and ".join(f"{name} = {value!r}" for name, value in said.items())
+        raise SpecError(
+            f"{named} was given beside sampler {sampler!r}, but only sampler 'torch' works on a "
+            "device. Leave it out, or add --sampler torch (sampler='torch')."
+        )
+    from sigprop.backends import Torch
+
+    return Torch(device or "auto", precision or "float32")
 
 
 def _weighing(

@@ -20,7 +20,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,14 @@ import numpy as np
 
 from sigprop import memory, work
 from sigprop import result as results
-from sigprop.errors import Interrupted, OutputExists, ResultError, SpecError, StorageError
+from sigprop.errors import (
+    DeviceMemory,
+    Interrupted,
+    OutputExists,
+    ResultError,
+    SpecError,
+    StorageError,
+)
 from sigprop.label import attributes, coordinates, estimates, replicas_kept
 from sigprop.request import DEFAULT_QUANTILES, Request, defaults, requested
 from sigprop.spec import Ensemble
@@ -69,6 +76,8 @@ def simulate(
     coupled: bool = False,
     tilt: float | None = None,
     population: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
     out: str | os.PathLike[str] | None = None,
     force: bool = False,
     resume: bool = False,
@@ -114,6 +123,12 @@ def simulate(
     population : int, optional
         Networks of a population that splits where the moment of ``orders``, one, is carried: any
         law, block and activation. A replica is then a population.
+    device : str, optional
+        Of sampler ``torch``: ``auto``, ``cpu`` or ``cuda``. The result records it, and the size of
+        a block, which is planned from its free memory.
+    precision : str, optional
+        Of the products of sampler ``torch``: ``float32``, or ``tf32`` or ``bf16``; then the first
+        block is drawn in float32 too, and the result records the largest differences.
     out : path, optional
         Where to write the result; checkpoints are written to ``<out>.part`` every few
         seconds.
@@ -143,7 +158,7 @@ def simulate(
     """
     request = requested(
         ensemble, observe, replicas, seed, sampler, layers, orders, quantiles, keep, coupled, tilt,
-        population,
+        population, device, precision, _recorded_options(out, sampler) if resume else None,
     )  # fmt: skip
     work.check_pool(workers, executor)
     if force and resume:
@@ -161,7 +176,13 @@ def simulate(
         _check_space(request, path)
     with work.pool(workers, executor) as (pool, size):
         memory.check_request(request, size)
-        return _run(request, fold, pool, size, path, progress)
+        while True:
+            try:
+                return _run(request, fold, pool, size, path, progress)
+            except DeviceMemory as error:
+                request = _smaller(request, fold, error)
+                if path is not None:
+                    results.checkpoint_path(path).unlink(missing_ok=True)
 
 
 def simulate_coupled(
@@ -235,6 +256,9 @@ def stands(path: str | os.PathLike[str], ensemble: Ensemble, **run: Any) -> bool
         found, _ = results.read(path)
     except ResultError:
         return False
+    options = found.attrs.get("sampler_options")
+    if options and found.attrs["sampler"] == request.sampler.name:
+        request = requested(ensemble, **given, recorded_options=json.loads(options))
     return not _differences(request, found) and found.attrs["replicas"] == request.replicas
 
 
@@ -261,7 +285,37 @@ def arguments(result: xr.Dataset) -> dict[str, Any]:
     }
 
 
+def _recorded_options(
+    out: str | os.PathLike[str] | None, sampler: str | Sampler
+) -> dict[str, Any] | None:
+    """What the sampler recorded of itself in a result or checkpoint that stands there."""
+    if out is None:
+        return None
+    name = sampler if isinstance(sampler, str) else sampler.name
+    places = ((Path(out), results.RESULT), (results.checkpoint_path(Path(out)), results.CHECKPOINT))
+    for path, schema in places:
+        if path.exists():
+            attrs = results.read(path, schema)[0].attrs
+            options: str | None = attrs.get("sampler_options")
+            if name in (attrs["sampler"], "auto"):
+                return json.loads(options) if options else None
+    return None
+
+
 # ------------------------------------------------------------------------- run
+
+
+def _smaller(request: Request, fold: Fold, error: DeviceMemory) -> Request:
+    """The request of a run that starts again after its device had less memory than planned."""
+    drawer = request.sampler.smaller()
+    if fold.blocks:
+        raise DeviceMemory(
+            f"{error} This run goes on from {fold.blocks} blocks of {request.block} networks, and "
+            "another size would be another run: start it anew with --force (force=True)."
+        ) from error
+    if drawer is None:
+        raise error
+    return dataclasses.replace(request, sampler=drawer)
 
 
 def _run(
@@ -308,6 +362,9 @@ def _run(
                 _save_checkpoint(request, fold, part)
                 saved, last_save = fold.blocks, time.monotonic()
         dataset = _label(request, fold, partial)
+        if request.sampler.options.get("precision", "float32") != "float32":
+            error = pool.submit(work.precision_error, job, min(request.replicas, request.block))
+            dataset.attrs["precision_error"] = json.dumps(error.result(), sort_keys=True)
         if path is not None and part is not None:
             results.save(dataset, fold.flat(request.observables), path)
             part.unlink(missing_ok=True)
@@ -322,6 +379,10 @@ def _run(
             raise StorageError(f"{stop} {advice}") from stop
         what = "interrupted" if isinstance(stop, KeyboardInterrupt) else f"a worker died: {stop}"
         raise Interrupted(f"{what}. {advice}") from stop
+    except DeviceMemory:
+        # What is being drawn holds memory that the next attempt needs.
+        wait([future for future in pending if not future.cancel()])
+        raise
     finally:
         for future in pending:
             future.cancel()

@@ -33,7 +33,7 @@ from sigprop import result as results
 from sigprop.errors import Interrupted, OutputExists, ResultError, SpecError, StorageError
 from sigprop.grid import Grid, grid_of
 from sigprop.label import coordinates, estimates, software
-from sigprop.request import DEFAULT_QUANTILES, Request, requested
+from sigprop.request import DEFAULT_QUANTILES, Request, on_device, requested
 from sigprop.simulate import COUPLED_WITH
 from sigprop.spec import Ensemble
 from sigprop.stream import Group, flow
@@ -73,6 +73,7 @@ def sweep(
     out: str | os.PathLike[str] | None = None,
     force: bool = False,
     resume: bool = False,
+    device: str | None = None,
     yes: bool = False,
     progress: Progress | None = None,
 ) -> xr.Dataset:
@@ -109,6 +110,8 @@ def sweep(
         Where to write the result; finished points are added to ``<out>.part``.
     force, resume : bool
         What to do with an ``out`` that exists or a sweep that was stopped: replace it; go on.
+    device : str, optional
+        As for `simulate`.
     yes : bool
         Confirms a grid of more than 10^4 points.
     progress : callable, optional
@@ -131,7 +134,7 @@ def sweep(
     """
     planned = plan(
         make, axes, observe, replicas=replicas, seed=seed, sampler=sampler, layers=layers,
-        orders=orders, quantiles=quantiles, keep=keep, coupled=coupled, yes=yes,
+        orders=orders, quantiles=quantiles, keep=keep, coupled=coupled, device=device, yes=yes,
     )  # fmt: skip
     return run(
         planned, workers=workers, executor=executor, out=out, force=force, resume=resume,
@@ -231,7 +234,7 @@ class _Point:
     layout: Layout
     orders: tuple[float, ...]
     recorded: tuple[int, int]  # layers, kept layers
-    sampler: tuple[str, int, int]
+    sampler: tuple[str, int, int, str]
     observe: tuple[str, ...]
     shared: str  # digest of what coupled points have in common
     fixed: tuple[int, int]  # depth, inputs
@@ -250,12 +253,14 @@ def plan(
     quantiles: Sequence[float] = DEFAULT_QUANTILES,
     keep: Sequence[int | str] = (),
     coupled: bool | str = "auto",
+    device: str | None = None,
     yes: bool = False,
 ) -> Plan:
     """Check a sweep, every point of it; parameters and errors are those of `sweep`."""
     if coupled not in (True, False, "auto"):
         raise SpecError(f"coupled must be True, False or 'auto', got {coupled!r}.")
     grid = grid_of(make, axes)
+    sampler = _placed(on_device(sampler, device, None))
     layers, keep = _place_words("layers", layers), _place_words("keep", keep)
 
     def request(index: int, shared: bool) -> Request:
@@ -310,14 +315,16 @@ def plan(
         "digest": name,
         "seed": int(seed),
         "replicas": int(replicas),
-        "sampler": ",".join(s for s, _, _ in samplers),
-        "sampler_version": ",".join(str(version) for _, version, _ in samplers),
-        "block": ",".join(str(block) for _, _, block in samplers),
+        "sampler": ",".join(s for s, *_ in samplers),
+        "sampler_version": ",".join(str(version) for _, version, *_ in samplers),
+        "block": ",".join(str(block) for _, _, block, _ in samplers),
         "layers": ",".join(map(str, layers)),
         "keep": ",".join(map(str, keep)),
         "observe": f"[{', '.join(texts)}]",
         "coupled": int(any(shared for _, shared in groups)),
     }
+    options = [said for *_, said in samplers if said]
+    identity |= {"sampler_options": f"[{', '.join(options)}]"} if options else {}
     return Plan(
         grid=grid,
         request=request,
@@ -350,11 +357,36 @@ def _checked(request: Request, layout: Callable[..., Layout]) -> _Point:
         layout=layout(request.observables, recorded, inputs, request.replicas),
         orders=lists[0] if lists else (),
         recorded=recorded,
-        sampler=(request.sampler.name, request.sampler.version, request.sampler.block),
+        sampler=(
+            request.sampler.name,
+            request.sampler.version,
+            request.sampler.block,
+            _options(request),
+        ),
         observe=tuple(json.dumps(o.to_dict()) for o in request.observables),
         shared=hashlib.sha256("\n".join(common).encode()).hexdigest(),
         fixed=(ensemble.network.depth, inputs),
     )
+
+
+def _options(request: Request) -> str:
+    options = request.sampler.options
+    return json.dumps(options, sort_keys=True) if options else ""
+
+
+def _placed(sampler: str | Sampler) -> str | Sampler:
+    """``sampler``, one that works on a device with that and its memory fixed for all points."""
+    from sigprop.backends import Torch
+
+    drawer = Torch() if sampler == "torch" else sampler
+    if not isinstance(drawer, Torch):
+        return sampler
+    if drawer.precision != "float32":
+        raise SpecError(
+            f"precision {drawer.precision!r} was asked for in a sweep, but its error is measured "
+            "run by run. Use simulate, or float32."
+        )
+    return drawer.placed()
 
 
 def _layout(
@@ -677,9 +709,9 @@ class _Table:
         ]
         about = {"long_name": "the law of the point, as JSON", "units": "1"}
         coords["ensemble"] = (names, np.array(laws, dtype=str).reshape(grid.shape), about)
-        return xr.Dataset(variables, coords, self._attrs())
+        return xr.Dataset(variables, coords, self._attrs(one.sampler))
 
-    def _attrs(self) -> dict[str, Any]:
+    def _attrs(self, sampler: Sampler) -> dict[str, Any]:
         planned = self.planned
         sizes = " x ".join(f"{len(axis.values)} {axis.name}" for axis in planned.grid.axes)
         attrs = {
@@ -687,7 +719,7 @@ class _Table:
             "schema_version": results.VERSION,
             "title": f"sweep over {sizes}, {planned.replicas} replicas at each point",
             **planned.identity,
-            "software": software(),
+            "software": software(sampler.made_of()),
         }
         if planned.identity["coupled"]:
             attrs["coupled_with"] = COUPLED_WITH

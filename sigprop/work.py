@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PENDING", "PILOT", "Begun", "Done", "Fold", "Job", "begin", "check_pool", "check_travels",
-    "configured", "job_of", "pool", "work",
+    "configured", "job_of", "pool", "precision_error", "work",
 ]  # fmt: skip
 
 PENDING = 4  # blocks a worker that may wait to be added up
@@ -212,6 +212,12 @@ def begin(job: Job, observables: Sequence[Observable], count: int) -> Begun:
     fitted = tuple(_fitted(observables, trace) for trace in traces)
     done = _reduce(dataclasses.replace(job, observables=fitted), traces)
     return Begun(fitted, done, time.perf_counter() - start)
+
+
+def precision_error(job: Job, count: int) -> dict[str, float] | None:
+    """By field, the error of a precision that was lowered; None where none was."""
+    (ensemble,) = job.ensembles
+    return job.sampler.precision_error(ensemble, job.fields, job.layers, job.key, count)
 
 
 _WARM: set[tuple[Any, ...]] = set()

@@ -14,7 +14,7 @@ import numpy as np
 
 from sigprop import rng
 from sigprop.activations import BalancedReLU, LeakyReLU, RandomisedLeakyReLU
-from sigprop.backends import applicable, choose
+from sigprop.backends import Sampler, Torch, applicable, choose
 from sigprop.inputs import Given, Pair
 from sigprop.laws import Stable, StudentT
 from sigprop.processes import FractionalGaussianNoise, Hermite, Tied
@@ -23,7 +23,15 @@ from sigprop.spec import Ensemble, Network
 from tests.ensembles import gentle, uneven
 from tests.stat import assert_same_joint_law
 
-__all__ = ["AGREEMENTS", "CASES", "assert_agreement", "networks", "recorded", "truth"]
+__all__ = [
+    "AGREEMENTS",
+    "AGREEMENTS_OF_TORCH",
+    "CASES",
+    "assert_agreement",
+    "networks",
+    "recorded",
+    "truth",
+]
 
 ALL, VECTORS, DENSE = ("chain", "conditional", "dense"), ("conditional", "dense"), ("dense",)
 
@@ -167,7 +175,23 @@ CASES = {
     ),
 }
 
-AGREEMENTS = [(case, sampler) for case in CASES for sampler in CASES[case].samplers]
+# Sampler torch has two methods, and here a name for each; in some cases, by what can go wrong:
+# biases, phi on the trunk, smooth units, units that differ, dependent inputs, exact zeros.
+_OF_TORCH = {
+    "inner leaky biased": ("torch conditional",),
+    "plain relu biased": ("torch conditional",),
+    "preact gelu biased": ("torch dense",),
+    "inner randomised dropout": ("torch dense",),
+    "three, third a sum": ("torch conditional",),
+    "rademacher plain": ("torch dense",),
+    "centred uniform": ("torch dense",),
+}
+AGREEMENTS_OF_TORCH = [(case, sampler) for case in _OF_TORCH for sampler in _OF_TORCH[case]]
+AGREEMENTS = [
+    (case, sampler)
+    for case in CASES
+    for sampler in (*CASES[case].samplers, *_OF_TORCH.get(case, ()))
+]
 
 
 def recorded(ensemble: Ensemble) -> np.ndarray:
@@ -182,8 +206,12 @@ def networks(
     count: int,
     seed: int = 0,
     fields: frozenset[str] | None = None,
+    device: str = "cpu",
 ) -> dict[str, np.ndarray]:
-    """Draw ``count`` networks by a sampler: every field that it gives, where `recorded`."""
+    """Draw ``count`` networks by a sampler: every field that it gives, where `recorded`.
+
+    ``torch dense`` and ``torch conditional`` are the methods of sampler torch, on ``device``.
+    """
     possible = applicable(ensemble)
     if fields is None and name != "chain":
         fields = possible
@@ -192,8 +220,14 @@ def networks(
         fields = frozenset(f for f in possible if chain.refusal(ensemble, frozenset({f})) is None)
         least = {"log_norm", "log_gradient", "log_displacement", "log_gradient_displacement"}
         assert fields >= least & possible, sorted(least & possible - fields)
-    sampler, layers = choose(name, ensemble, fields), recorded(ensemble)
-    key = rng.key(seed, ensemble.digest, name, sampler.version)
+    layers = recorded(ensemble)
+    if name.startswith("torch"):
+        sampler: Sampler = Torch(device, method=name.removeprefix("torch ")).planned(
+            ensemble, fields, len(layers), count
+        )
+    else:
+        sampler = choose(name, ensemble, fields)
+    key = rng.key(seed, ensemble.digest, sampler.name, sampler.version)
     parts = [
         sampler.sample(ensemble, fields, layers, key, first, min(sampler.block, count - first))
         for first in range(0, count, sampler.block)
@@ -213,12 +247,19 @@ def truth(case: str, count: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def assert_agreement(
-    case: str, sampler: str, count: int, *, resolution: float, scores: float, seed: int = 0
+    case: str,
+    sampler: str,
+    count: int,
+    *,
+    resolution: float,
+    scores: float,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> None:
     """``sampler`` and the reference draw from one joint law."""
     assert_same_joint_law(
         truth(case, count, seed),
-        networks(sampler, CASES[case].ensemble, count, seed),
+        networks(sampler, CASES[case].ensemble, count, seed, device=device),
         resolution=resolution,
         scores=scores,
         jitter=1e-4,  # above single-precision rounding, which cancellation magnifies

@@ -9,6 +9,7 @@ conditional O(K width)             K inputs, Gaussian weights, any activation
 dense       O(width^2)             any weight law: the definition, fast
 batch       O(width^2), all inputs convolutions, batch normalisation
 jacobian    O(width^3)             singular values of the Jacobian, and all the rest
+torch       O(K width) or dense    wide networks on a GPU or the processor (--device)
 reference   O(width^2), NumPy      the definition, written to be read
 alpha_chain O(width)               stable weights in a plain net: the norm of l_alpha
 tilted      O(1) or O(width)       moments of the norm by weighted networks (--tilt)
@@ -16,7 +17,7 @@ population  O(width) or dense      one moment by splitting, any law (--populatio
 =========== ====================== ==================================================
 
 ``auto`` takes the first of chain, conditional, dense, batch, jacobian that gives everything
-asked for.
+asked for, and torch in place of dense where that is faster.
 """
 
 from __future__ import annotations
@@ -29,18 +30,22 @@ from sigprop.backends.numba_cpu import Chain, Conditional, Dense
 from sigprop.backends.population import Population
 from sigprop.backends.reference import Reference
 from sigprop.backends.tilted import Tilted
+from sigprop.backends.torch_gpu import Torch, faster
 from sigprop.errors import SpecError, Unsupported
 from sigprop.registry import Registry
 from sigprop.spec import Ensemble
 
-__all__ = ["Sampler", "applicable", "choose", "choose_weighted", "samplers"]
+__all__ = ["Sampler", "Torch", "applicable", "choose", "choose_weighted", "samplers"]
 
 samplers: Registry[type[Sampler]] = Registry("sampler")
 
 _PREFERENCE = ("chain", "conditional", "dense", "batch", "jacobian")
 
 
-_ALL = (Chain, Conditional, Dense, Batch, Jacobian, Reference, AlphaChain, Tilted, Population)
+_ALL = (
+    *(Chain, Conditional, Dense, Batch, Jacobian, Reference, AlphaChain, Tilted, Population),
+    Torch,
+)
 for _sampler in _ALL:
     samplers.register(_sampler.name)(_sampler)
 
@@ -60,7 +65,8 @@ def choose(name: str, ensemble: Ensemble, fields: frozenset[str]) -> Sampler:
         sampler = samplers[candidate]()
         refusal = sampler.refusal(ensemble, fields)
         if refusal is None:
-            return sampler
+            wide = faster(ensemble, fields) if name == "auto" and candidate == "dense" else None
+            return sampler if wide is None else wide
         refusals.append(f"sampler {candidate!r} cannot do this: {refusal}")
     raise Unsupported("\n".join(refusals))
 

@@ -50,6 +50,38 @@ class Sampler:
         """Say why the sampler cannot give ``fields``, and what can; None if it can."""
         raise NotImplementedError
 
+    def planned(
+        self, ensemble: Ensemble, fields: frozenset[str], recorded: int, replicas: int
+    ) -> Sampler:
+        """The sampler of one run of ``replicas`` that records so many layers.
+
+        Most are that for any run; one that works on a device fixes its block here.
+        """
+        return self
+
+    def continuing(self, options: dict[str, Any]) -> Sampler:
+        """The sampler, before it is planned, of a run that goes on and recorded ``options``."""
+        return self
+
+    def smaller(self) -> Sampler | None:
+        """The sampler of a run that starts again after `DeviceMemory`; None if there is none."""
+        return None
+
+    def made_of(self) -> dict[str, str]:
+        """What beside the package decides its numbers: versions, a device."""
+        return {}
+
+    def precision_error(
+        self,
+        ensemble: Ensemble,
+        fields: frozenset[str],
+        layers: np.ndarray,
+        key: np.ndarray,
+        count: int,
+    ) -> dict[str, float] | None:
+        """The measured error, by field, of a precision that was lowered on request."""
+        return None
+
     def sample(
         self,
         ensemble: Ensemble,
