@@ -413,14 +413,7 @@ def test_ceiling_and_split_moments():
     assert abs(shared.scales["theta_0"] - split.scales["theta_0"]) > 1e-4
 
 
-def test_a_gamma_that_is_never_reached_is_told():
-    model, data, loss_fn = network("frozen layer")
-    result = gradinit(model, data, loss_fn, steps=5, gamma=1e-6)
-    assert set(result.history["case"]) == {"c"}
-    assert any("never came down to gamma" in warning for warning in result.warnings)
-
-
-def test_images_of_a_batch_follow_the_network_to_its_type():
+def test_a_gain_is_told_apart_and_a_loss_without_reduction_refused():
     model, data, loss_fn = network("convolutions, BatchNorm, GroupNorm, dropout")
     result = gradinit(model, [data() for _ in range(5)], loss_fn, steps=4)
     assert result.kinds["1.weight"] == "gain" and len(result.history["iteration"]) == 4
