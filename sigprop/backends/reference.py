@@ -75,6 +75,7 @@ __all__ = [
     "backward",
     "draw",
     "forward",
+    "generator_of",
     "jacobians",
     "measure",
     "part_size",
@@ -128,8 +129,13 @@ class Draws:
     stem_slopes: np.ndarray | None = None
 
 
-def draw(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> Draws:
+def draw(
+    ensemble: Ensemble, generators: Sequence[np.random.Generator], *, kernels: bool = False
+) -> Draws:
     """Draw one network from each generator.
+
+    With ``kernels`` a convolution is left as its kernel, of shape (R, rows, columns x taps), and a
+    bias as one number a channel.
 
     The order within a network: the frame of the inputs; the stem, its bias and slopes; matrix
     by matrix the paths of weights that depend on each other along depth; layer by layer and
@@ -141,7 +147,7 @@ def draw(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> Draws
     shapes = [list(zip(rows, columns)) for rows, columns in zip(fan_out.tolist(), fan_in.tolist())]
 
     inputs = _inputs(ensemble, generators)
-    stem = _stem(ensemble, generators)
+    stem = _stem(ensemble, generators, kernels)
     paths = {
         j: np.stack([_paths(process, g, network.depth, shapes[0][j]) for g in generators])
         for j, process in enumerate(table.processes)
@@ -163,8 +169,9 @@ def draw(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> Draws
             b = np.zeros((len(generators), 1, rows))
             if table.bias_scale[layer, j] != 0:
                 b = np.stack([g.standard_normal((1, rows)) for g in generators])
-            layer_biases.append(_on_images(ensemble, table.bias_scale[layer, j] * b, layer, j))
-        if network.convolutional:
+            b = table.bias_scale[layer, j] * b
+            layer_biases.append(b if kernels else _on_images(ensemble, b, layer, j))
+        if network.convolutional and not kernels:
             layer_weights = [
                 _matrix_of_kernel(w, rows, *ensemble.convolution(layer, j))
                 for j, (w, (rows, _)) in enumerate(zip(layer_weights, matrices))
@@ -261,7 +268,9 @@ def assembled(
     return looks_linear.top_matrix(x, fan_out[layer, j], fan_in[layer, j], skip, branch)
 
 
-def _stem(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> tuple[Any, ...]:
+def _stem(
+    ensemble: Ensemble, generators: Sequence[np.random.Generator], kernels: bool = False
+) -> tuple[Any, ...]:
     """Matrix, bias and slopes of the stem; nothing where there is none."""
     network, table, stem = ensemble.network, ensemble.table, ensemble.table.stem
     if stem is None:
@@ -278,7 +287,7 @@ def _stem(ensemble: Ensemble, generators: Sequence[np.random.Generator]) -> tupl
         units = int(network.state_sizes[0])
         slopes = np.stack([network.phi.slopes(g, (1, units)) for g in generators])
     w = looks_linear.mirrored(w) if mirrored else w
-    if network.convolutional:
+    if network.convolutional and not kernels:
         place = ensemble.convolution(None)
         w, b = _matrix_of_kernel(w, width, *place), _on_images(ensemble, b, None)
     return w, b, slopes
@@ -945,6 +954,13 @@ def simulate_one(
     return {name: values[0] for name, values in trace.items()}
 
 
+def generator_of(key: np.ndarray, replica: int) -> np.random.Generator:
+    """NumPy's Philox stream of one replica, at counter ``replica * 2**192`` of the run's key."""
+    words = np.array([int(key[0]) | int(key[1]) << 32, 0], np.uint64)
+    counter = np.array([0, 0, 0, replica], np.uint64)
+    return np.random.Generator(np.random.Philox(key=words, counter=counter))
+
+
 class Reference(Sampler):
     """Dense matrices in NumPy, float64. Slow; it says what the others must reproduce.
 
@@ -977,17 +993,11 @@ class Reference(Sampler):
         first: int,
         count: int,
     ) -> dict[str, np.ndarray]:
-        words = np.array([int(key[0]) | int(key[1]) << 32, 0], np.uint64)
         group = max(1, min(count, _GROUP_BYTES // _bytes(ensemble)))
         parts = []
         for start in range(first, first + count, group):
             replicas = range(start, min(start + group, first + count))
-            generators = [
-                np.random.Generator(
-                    np.random.Philox(key=words, counter=np.array([0, 0, 0, r], np.uint64))
-                )
-                for r in replicas
-            ]
+            generators = [generator_of(key, r) for r in replicas]
             parts.append(measure(ensemble, draw(ensemble, generators), layers, fields))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

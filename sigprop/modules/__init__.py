@@ -26,6 +26,7 @@ _HOME: dict[str, str] = {
     "anatomy": "anatomy",
     "apjn": "partial_jacobian",
     "architecture": "architectures",
+    "build": "build",
     "autoinit_analytic": "autoinit_analytic",
     "autoinit_jacobian": "autoinit_jacobian",
     "blocks_of": "partial_jacobian",
