@@ -58,9 +58,10 @@ def autoinit_jacobian(
     Parameters
     ----------
     blocks : sequence of nn.Module
-        One after the other, as `blocks_of` cuts them; or, if ``model`` is given, parts of it. Of a
-        residual network give the branches, with a target: with its identity skip a block has
-        J = 1 + J_branch, which is 1 for no branch but 0.
+        One after the other; or, if ``model`` is given, parts of it. An `nn.Sequential` is cut
+        before every weight (`blocks_of`), and its tensors keep their names. Of a residual network
+        give the branches, with a target: with its identity skip a block has J = 1 + J_branch,
+        which is 1 for no branch but 0.
     sample_x : tensor, tuple or dict
         One batch of inputs.
     model : nn.Module, optional

@@ -60,12 +60,22 @@ def blocks_of(model: nn.Sequential) -> list[nn.Sequential]:
     blocks: list[list[nn.Module]] = [[]]
     weighted = False
     for layer in _opened(model):
-        heavy = any(p.ndim >= 2 for p in layer.parameters())
+        heavy = _has_weight(layer)
         if heavy and weighted:
             blocks.append([])
         weighted |= heavy
         blocks[-1].append(layer)
-    return [nn.Sequential(*block) for block in blocks]
+    return [nn.Sequential(*block) for block in blocks if block]
+
+
+def _has_weight(layer: nn.Module) -> bool:
+    return any(p.ndim >= 2 for p in layer.parameters())
+
+
+def _heavy(block: nn.Module) -> nn.Module:
+    """The module of a block that has a weight, or its first."""
+    layers = list(block.children())
+    return next(filter(_has_weight, layers), layers[0])
 
 
 def _opened(model: nn.Sequential) -> Iterator[nn.Module]:
@@ -91,19 +101,23 @@ class Blocks:
     ----------
     blocks : sequence of nn.Module
         One after the other; or, if ``model`` is given, any parts of it that are called as modules.
+        An `nn.Sequential` is cut by `blocks_of`, and its blocks bear the name of their module
+        with a weight.
     model : nn.Module, optional
         The network that runs them.
     """
 
     def __init__(self, blocks: Sequence[nn.Module] | nn.Module, model: nn.Module | None) -> None:
-        parts = list(blocks)  # type: ignore[arg-type]
+        cut = model is None and isinstance(blocks, nn.Sequential)
+        parts: list[nn.Module] = []
+        parts += blocks_of(blocks) if cut else list(blocks)  # type: ignore[arg-type]
         if not parts or not all(isinstance(part, nn.Module) for part in parts):
             raise SpecError(
                 f"blocks must be one or more torch modules, got {type(blocks).__name__} of "
                 f"{len(parts)}: a Jacobian is that of a block. Give a list such as "
                 "[nn.Sequential(linear, relu), ...], or blocks_of(model)."
             )
-        self.parts: list[nn.Module] = parts
+        self.parts = parts
         self.model = model
         if model is not None:
             self.owner = model
@@ -120,6 +134,9 @@ class Blocks:
         else:
             self.owner = blocks if isinstance(blocks, nn.Module) else nn.ModuleList(parts)
             self.names = [str(i) for i in range(len(parts))]
+            if cut:
+                places = {id(module): name for name, module in self.owner.named_modules()}
+                self.names = [places[id(_heavy(part))] for part in parts]
 
     def inputs(self, x: Any) -> list[_Seen]:
         """Run the network without gradients and return what entered every block, detached."""
@@ -235,7 +252,7 @@ def apjn(
     Parameters
     ----------
     blocks : sequence of nn.Module
-        One after the other; or parts of ``model``.
+        One after the other; or parts of ``model``. An `nn.Sequential` is cut before every weight.
     sample_x : tensor, tuple or dict
         One batch of inputs, dim 0 counts examples.
     model : nn.Module, optional

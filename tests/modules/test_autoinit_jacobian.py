@@ -155,7 +155,13 @@ def test_a_sequence_is_cut_before_every_weight():
         ["Linear", "Tanh"],
         ["Linear"],
     ]
-    assert len(apjn(blocks_of(model), normal(4, 1, 4, 4)).block) == 3
+    x = normal(4, 1, 4, 4)
+    by_hand, cut = apjn(blocks_of(model), x), apjn(model, x)
+    assert cut.block.values.tolist() == ["1.0", "3", "5"]
+    np.testing.assert_array_equal(cut.jacobian_norm, by_hand.jacobian_norm)
+    found = autoinit_jacobian(model, x, steps=2)
+    assert list(found.scales) == [name for name, _ in model.named_parameters()]
+    assert found.scales["3.weight"] != 1 and found.history["J[5]"].size == 3
     with pytest.raises(SpecError, match=r"Linear is no nn.Sequential"):
         blocks_of(nn.Linear(2, 2))
 
