@@ -7,7 +7,6 @@ the error.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ _ALPHA = 0.05  # chance that any pair of a ranking is called different where non
 
 @dataclass(frozen=True)
 class Pair:
-    """Two neighbours of a claimed ranking.
+    """Two cases of a claimed ranking.
 
     Attributes
     ----------
@@ -51,22 +50,24 @@ class Ranking:
 
     Attributes
     ----------
+    claim : str
+        In the words of the cases: ``a > b > c``, or ``a > b, c`` where a is claimed to be best.
     pairs : tuple of Pair
     seeds : int
     verdict : {"shown", "not shown", "contradicted"}
-        Shown: every neighbour is better than the next, beyond chance. Contradicted: one is worse,
+        Shown: in every pair the first is better, beyond chance. Contradicted: in one it is worse,
         beyond chance. Else not shown.
     """
 
+    claim: str
     pairs: tuple[Pair, ...]
     seeds: int
     verdict: str
 
     def sentence(self) -> str:
         """The verdict with its numbers, in percent."""
-        claimed = " > ".join([self.pairs[0].better, *(pair.worse for pair in self.pairs)])
         if self.seeds == 1:
-            return f"Claimed: {claimed}. Of one seed nothing can be said."
+            return f"Claimed: {self.claim}. Of one seed nothing can be said."
         level = _ALPHA / len(self.pairs)
         told = "; ".join(
             f"{pair.better} - {pair.worse} = {100 * pair.difference:+.1f} ± {100 * pair.se:.1f}"
@@ -74,7 +75,7 @@ class Ranking:
             for pair in self.pairs
         )
         seen = f"In these data {self.verdict}"
-        return f"Claimed: {claimed}. {seen}: {told} points, {self.seeds} seeds."
+        return f"Claimed: {self.claim}. {seen}: {told} points, {self.seeds} seeds."
 
 
 def final_accuracy(study: xr.Dataset) -> xr.DataArray:
@@ -93,7 +94,7 @@ def final_accuracy(study: xr.Dataset) -> xr.DataArray:
     return found.reset_coords(drop=True).transpose("case", "seed")
 
 
-def rank(accuracy: xr.DataArray, claimed: Sequence[str]) -> Ranking:
+def rank(accuracy: xr.DataArray, claimed: Sequence[str], *, best: bool = False) -> Ranking:
     """Set a claimed ranking beside accuracies.
 
     Parameters
@@ -101,11 +102,14 @@ def rank(accuracy: xr.DataArray, claimed: Sequence[str]) -> Ranking:
     accuracy : DataArray, dims (case, seed)
     claimed : sequence of str
         Two cases or more, the best first.
+    best : bool
+        Whether the claim is only that the first is better than every other one, not that the
+        others are in this order (default False).
 
     Returns
     -------
     Ranking
-        Bonferroni over the pairs of neighbours, at 5% together.
+        Bonferroni over the pairs, at 5% together.
 
     Raises
     ------
@@ -131,7 +135,8 @@ def rank(accuracy: xr.DataArray, claimed: Sequence[str]) -> Ranking:
     values = accuracy.transpose("case", "seed")
     seeds = values.sizes["seed"]
     pairs = []
-    for better, worse in itertools.pairwise(claimed):
+    others = claimed[1:]
+    for better, worse in zip([claimed[0]] * len(others) if best else claimed[:-1], others):
         apart = (values.sel(case=better) - values.sel(case=worse)).values
         mean, se, p = float(apart.mean()), math.nan, math.nan
         if seeds > 1:
@@ -145,4 +150,5 @@ def rank(accuracy: xr.DataArray, claimed: Sequence[str]) -> Ranking:
         verdict = "contradicted"
     else:
         verdict = "shown" if all(sure) else "not shown"
-    return Ranking(tuple(pairs), seeds, verdict)
+    claim = f"{claimed[0]} > {', '.join(others)}" if best else " > ".join(claimed)
+    return Ranking(claim, tuple(pairs), seeds, verdict)

@@ -87,15 +87,15 @@ def data_told(study: xr.Dataset) -> str:
     counted = "/".join(str(study.attrs[f"{p}_images"]) for p in ("train", "validation", "test"))
     told = f"{len(seeds)} seeds ({seeds[0]}–{seeds[-1]})" if len(seeds) > 1 else f"seed {seeds[0]}"
     return (
-        f"{_NAMES[study.attrs['data']]}, {counted} images to train/validate/test; "
+        f"Data: {_NAMES[study.attrs['data']]}, {counted} images to train/validate/test; "
         f"{recipe['optimizer']}, {recipe['epochs']} epochs, batch {recipe['batch']}, rate {rates} "
         f"{chosen}; {told}"
     )
 
 
-def ranked(study: xr.Dataset, claimed: list[str]) -> str:
-    """The sentence of `analysis.ranking` on the accuracy after the last epoch."""
-    return rank(final_accuracy(study), claimed).sentence()
+def ranked(study: xr.Dataset, claimed: list[str], *, best: bool = False) -> str:
+    """The sentence of `analysis.ranking.rank` on the accuracy after the last epoch."""
+    return rank(final_accuracy(study), claimed, best=best).sentence()
 
 
 def by_epoch(study: xr.Dataset) -> xr.DataArray:

@@ -4,6 +4,7 @@ One module draws one figure, with the theory beside every measurement. ``README.
 folder tells the parameters.
 """
 
+from figures.dynamical_isometry.accuracy_against_alpha import AccuracyAgainstAlpha
 from figures.dynamical_isometry.condition_number import ConditionNumber
 from figures.dynamical_isometry.construction import Construction
 from figures.dynamical_isometry.edge_of_chaos import EdgeOfChaos
@@ -12,8 +13,10 @@ from figures.dynamical_isometry.fig01b_images import ImageCorrelation
 from figures.dynamical_isometry.first_step import FirstStep
 from figures.dynamical_isometry.rivals import Rivals
 from figures.dynamical_isometry.spectra import Spectra
+from figures.dynamical_isometry.training_schemes import TrainingSchemes
 
 __all__ = [
+    "AccuracyAgainstAlpha",
     "ConditionNumber",
     "Construction",
     "DenseCorrelation",
@@ -22,4 +25,5 @@ __all__ = [
     "ImageCorrelation",
     "Rivals",
     "Spectra",
+    "TrainingSchemes",
 ]

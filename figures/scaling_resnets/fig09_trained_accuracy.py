@@ -150,7 +150,13 @@ class TrainedAccuracy(Figure):
             f"h + L^-β (V φ(h) + b), ReLU, width {cells.attrs['width']}, depth "
             f"{cells.attrs['depth']}; V starts as fractional Gaussian noise"
         )
-        frame(picture, "Which scalings of the branches train, and which do not", setting, caption, legend_rows=2)
+        frame(
+            picture,
+            "Which scalings of the branches train, and which do not",
+            setting,
+            caption,
+            legend_rows=2,
+        )
         return picture
 
     def table(

@@ -33,6 +33,7 @@ _HOME: dict[str, str] = {
     "gradient_noise": "gradient_noise",
     "gradient_quotient": "gradient_quotient",
     "gradinit": "gradinit",
+    "initialised": "initialised",
     "kraehenbuehl": "kraehenbuehl",
     "load_data": "data",
     "lsuv": "lsuv",

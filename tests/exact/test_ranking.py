@@ -48,6 +48,14 @@ def test_one_pair_within_chance_leaves_a_ranking_unshown():
     assert rank(same, ["b", "c"]).verdict == "shown"
 
 
+def test_the_best_is_compared_with_every_other_one_whatever_their_order():
+    seen = accuracies(a=[0.9, 0.92, 0.91], b=[0.5, 0.51, 0.53], c=[0.7, 0.71, 0.73])
+    found = rank(seen, ["a", "b", "c"], best=True)
+    assert [(pair.better, pair.worse) for pair in found.pairs] == [("a", "b"), ("a", "c")]
+    assert found.verdict == "shown" and "Claimed: a > b, c. In" in found.sentence()
+    assert rank(seen, ["a", "b", "c"]).verdict == "contradicted"  # b is not better than c
+
+
 def test_several_pairs_share_one_chance_of_error():
     """p is 0.04 for one pair: beyond chance alone, within it as one of two."""
     b = np.array([0.5, 0.5, 0.5])

@@ -1,11 +1,14 @@
 """Figures of trained networks: pictures of known numbers, going on after a kill, verdicts."""
 
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
 
 from figures._base import named, obtain
 from figures.scaling_resnets.fig09_trained_accuracy import _contour, _verdict
+from tests.stat import assert_agrees
 
 # ------------------------------------------------------------------ Figure 9
 
@@ -102,3 +105,113 @@ def test_a_killed_study_goes_on_and_ends_in_the_same_numbers(after, tmp_path):
     xr.testing.assert_equal(content.results["cells"].drop_attrs(), whole.drop_attrs())
     assert content.results["cells"].attrs["verdict"] == whole.attrs["verdict"]
     assert [found.name for found in tmp_path.iterdir()] == ["fig09.nc"]
+
+
+# ------------------------------------------------------- studies written down
+
+
+def study(cases, accuracy, rates=(0.01, 0.1), chosen=None, diverged=None, **attrs):
+    """A result of `run_study`, written down: accuracy (case, rate, seed, epoch)."""
+    accuracy = np.asarray(accuracy, float)
+    n = accuracy.shape[2]
+    chosen = np.zeros(len(cases), int) if chosen is None else np.asarray(chosen)
+    at = accuracy[np.arange(len(cases)), chosen]
+    told = {"recipe": {"lr": list(rates), "schedule": "cosine", "epochs": 3, "optimizer": "sgd",
+                       "batch": 128}, "seeds": list(range(n))}  # fmt: skip
+    return xr.Dataset(
+        {
+            "test_accuracy": (("case", "lr", "seed", "epoch"), accuracy),
+            "chosen_lr": ("case", np.asarray(rates)[chosen]),
+            "accuracy_mean": (("case", "epoch"), at.mean(1)),
+            "accuracy_mean_se": (("case", "epoch"), at.std(1, ddof=1) / n**0.5),
+            "diverged_fraction": ("case", np.zeros(len(cases)) if diverged is None else diverged),
+        },
+        {"case": cases, "lr": list(rates), "seed": range(n), "epoch": [1, 2, 3]},
+        {"study": json.dumps(told), "data": "digits", "train_images": 5, "validation_images": 6,
+         "test_images": 7, "net": "nets of a test", "verdict": "Nothing is said.", **attrs},
+    )  # fmt: skip
+
+
+def uneven(cases, seeds=3):
+    """Accuracies that tell every place apart."""
+    shape = (cases, 2, seeds, 3)
+    return 0.1 + 0.8 * np.random.default_rng(5).random(shape)
+
+
+def test_curves_are_those_of_the_chosen_rate_and_every_seed_is_drawn():
+    names, values = ["risotto", "fixup", "skipinit", "he"], uneven(4)
+    made = study(names, values, chosen=[1, 0, 0, 1], diverged=[0, 0, 0, 1 / 3])
+    figure = named("dynamical_isometry/training_schemes")
+    parts = {"everywhere_none": made, "everywhere_batch": made.assign_attrs(verdict="Or this.")}
+    picture = figure.draw(parts, {})
+    lines = [line.get_ydata() for line in picture.axes[0].lines]
+    for seed in range(3):
+        np.testing.assert_allclose(lines[seed], 100 * values[0, 1, seed])
+    np.testing.assert_allclose(lines[3], 100 * values[0, 1].mean(0))
+    np.testing.assert_allclose(lines[7], 100 * values[1, 0].mean(0))
+    assert [text.get_text() for text in picture.axes[1].texts] == ["diverged: He 33 %"]
+    words = " ".join(" ".join(text.get_text() for text in picture.texts).split())
+    assert "No BN, type C: Nothing is said. BN, type C: Or this." in words
+    assert "rate 0.01/0.1 chosen on the validation part, falling by a cosine; 3 seeds" in words
+    rows = figure.table(parts, {}).splitlines()
+    assert rows[0] == "type C, without batch normalisation"
+    mean, seeds = 100 * values[0, 1, :, -1].mean(), 100 * values[0, 1, :, -1]
+    assert rows[2].split()[:2] == ["RISOTTO", f"{mean:.1f}"]
+    assert rows[2].split()[-3:] == [f"{value:.1f}" for value in seeds]
+    assert "33 %" in rows[5]
+
+
+def test_accuracy_stands_over_its_alpha():
+    alphas, labels = [0.0, 0.5, 2.0], ("RISOTTO", "He, branches times alpha")
+    names = [f"{label}, alpha = {alpha:g}" for alpha in alphas for label in labels]
+    values = uneven(6)
+    made = study(names, values, diverged=[0, 0, 0, 0, 0, 1.0], alphas=alphas)
+    axes = named("dynamical_isometry/accuracy_against_alpha").draw({"study": made}, {}).axes[0]
+    risotto, he = (container.lines[0].get_xydata() for container in axes.containers)
+    np.testing.assert_allclose(risotto[:, 1], 100 * values[::2, 0, :, -1].mean(1))
+    np.testing.assert_allclose(he[:, 1], 100 * values[1::2, 0, :, -1].mean(1))
+    np.testing.assert_allclose(he[:, 0], alphas, atol=0.02)
+    (cross,) = (x for x in axes.lines if x.get_marker() == "x" and len(x.get_xydata()))
+    np.testing.assert_array_equal(cross.get_xydata(), he[2:])
+
+
+# ------------------------------------------------------------- fractional moments
+
+
+def test_gains_are_the_exact_ones_of_the_scheme():
+    """Known: sigma^2 d / 2 = 1.02402 at d = 64, s = 0.8; He's own gain is 1."""
+    gains = named("fractional_moments/training").gains("draft")
+    assert gains["He (s = 2)"] == pytest.approx(1, abs=1e-12)
+    assert gains["s = 0.8"] ** 2 == pytest.approx(1.02402, abs=6e-6)
+    assert gains["random walk"] == pytest.approx(np.exp(1.2 / 61.6), rel=1e-12)
+    assert gains["Xavier"] ** 2 == pytest.approx(0.5)
+    assert gains["s = 0.5"] > gains["s = 0.8"] > gains["s = 1"] > gains["s = 1.5"] > 1
+
+
+def test_norms_before_training_are_the_exact_ones():
+    """Fires by chance once in a million; sees 1 in a mean of logarithms that varies by 1.3."""
+    figure = named("fractional_moments/training")
+    norms = figure.compute("smoke", workers=1)["norms"]
+    theory = figure.predict("smoke")["norms"]
+    exact = theory["mean"].interp(s=norms.s)
+    assert_agrees(norms.log_norm_mean, exact, norms.log_norm_mean_se, resolution=1.0)
+    spread = np.sqrt(norms.log_norm_variance) / theory.deviation.interp(s=norms.s)
+    assert_agrees(spread, 1, 2 * np.sqrt(1 / 800), resolution=0.8)
+
+
+# ------------------------------------------------------------------- Figure 8
+
+
+def test_roughness_before_training_is_that_of_the_process_and_the_change_is_smooth():
+    """Independent weights: index 0.5 within its error, sees 0.3; Adam's change is a trend."""
+    figure = named("scaling_resnets/fig08")
+    rough = figure.compute("smoke")["roughness"]
+    before = rough.sel(part="before", case=["independent", "stable"])
+    # 64 entries and 64 layers, two seeds: 128 paths, each index with a deviation below 0.25.
+    assert_agrees(before.short, 0.5, 0.25 / 128**0.5, resolution=0.3)
+    assert float(rough.short.sel(part="before", case="smooth")) > 0.95
+    assert (rough.short.sel(part="change") > 0.9).all()
+    exact = figure.predict("smoke")["initial"].structure
+    np.testing.assert_allclose(exact.sel(case="stable"), exact.lag, rtol=1e-12)
+    np.testing.assert_allclose(rough.structure.sel(part="before", case="independent") * 8,
+                               exact.sel(case="independent"), rtol=0.5)  # fmt: skip
