@@ -157,7 +157,8 @@ def figure(
 def _all_figures() -> list[str]:
     import figures.dynamical_isometry
     import figures.fractional_moments
-    import figures.scaling_resnets  # noqa: F401  the three fill the registry
+    import figures.gradinit
+    import figures.scaling_resnets  # noqa: F401  the four fill the registry
     from figures._base import Figure
 
     return sorted(Figure.family)

@@ -24,7 +24,7 @@ import xarray as xr
 from torch import nn
 
 from sigprop import journal as journals
-from sigprop.errors import Interrupted, ResultError, SpecError
+from sigprop.errors import Interrupted, NonFinite, ResultError, SpecError
 from sigprop.label import software
 from sigprop.modules.architectures import architecture
 from sigprop.modules.data import ImageSet
@@ -63,7 +63,8 @@ class Case:
         a module.
     prepare : callable, optional
         Called with (network, data, seed): changes the network in place, from ``data.train``
-        alone. Its time is told apart.
+        alone. Its time is told apart. If it raises NonFinite, the run is told as diverged
+        before its first step.
     about : mapping
         What the two functions do, in plain values: by this a journal knows the study again.
     """
@@ -156,11 +157,11 @@ def run_study(
                 c, r, s = place
                 case, given = list(cases.values())[c], Seeds.of(seeds[s])
                 network = case.made(data, given.init)
-                started = time.perf_counter()
-                if case.prepare is not None:
-                    case.prepare(network, data, given.preparation)
-                prepared = time.perf_counter() - started
-                course = train_network(network, data, recipes[r], given, on_epoch=tell)
+                prepared, failed = _prepare(case, network, data, given.preparation)
+                if failed:
+                    course = _at_chance(data, recipe)
+                else:
+                    course = train_network(network, data, recipes[r], given, on_epoch=tell)
                 numbers = _numbers(course, prepared)
                 keep(_record(place, numbers))
                 done[place] = numbers
@@ -172,6 +173,35 @@ def run_study(
             ) from None
     tell(0)
     return _dataset(cases, rates, seeds, recipe, about, done)
+
+
+def _prepare(case: Case, network: nn.Module, data: ImageSet, seed: int) -> tuple[float, bool]:
+    """Prepare ``network``; (seconds, whether its numbers were not finite)."""
+    started, failed = time.perf_counter(), False
+    if case.prepare is not None:
+        try:
+            case.prepare(network, data, seed)
+        except NonFinite:  # as a run that diverges: told, and no reason to stop the others
+            failed = True
+    return time.perf_counter() - started, failed
+
+
+def _at_chance(data: ImageSet, recipe: Recipe) -> Course:
+    """Of a network that could not be prepared: diverged before the first step."""
+    nothing = np.full(recipe.epochs, np.nan)
+    chance = [
+        np.full(recipe.epochs, 1 / data.classes if len(part) else np.nan)
+        for part in (data.validation, data.test)
+    ]
+    return Course(
+        train_loss=nothing,
+        validation_loss=nothing,
+        validation_accuracy=chance[0],
+        test_loss=nothing,
+        test_accuracy=chance[1],
+        diverged_step=0,
+        seconds=0.0,
+    )
 
 
 def _require(

@@ -7,7 +7,7 @@ import pytest
 import torch
 import xarray as xr
 
-from sigprop.errors import Interrupted, ResultError, SpecError
+from sigprop.errors import Interrupted, NonFinite, ResultError, SpecError
 from sigprop.modules.architectures import architecture
 from sigprop.modules.data import load_data
 from sigprop.modules.study import Case, run_study
@@ -153,6 +153,18 @@ def test_a_network_is_prepared_before_it_is_trained_and_told_what_it_may_see(dig
     told = train_network(network, digits, RECIPE, Seeds.of(4))
     np.testing.assert_array_equal(found.train_loss.squeeze(), told.train_loss)
     assert np.isnan(found.accuracy_mean_se).all()  # one seed has no spread
+
+
+def test_a_network_whose_preparation_overflows_is_told_as_diverged(digits):
+    def fail(network, data, seed):
+        raise NonFinite("the norm is not finite in iteration 0.")
+
+    cases = {"fails": Case(network="mlp:depth=1", prepare=fail), "other": CASES["shallow"]}
+    found = run_study(cases, digits, RECIPE, lrs=LRS, seeds=(4, 5))
+    fails, other = (found.sel(case=case) for case in cases)
+    assert (fails.diverged_step == 0).all() and (fails.test_accuracy == 0.1).all()
+    assert np.isnan(fails.train_loss).all() and fails.diverged_fraction == 1
+    assert (other.sel(lr=0.3).diverged_step == -1).all()
 
 
 def test_a_network_may_come_from_a_function(digits):

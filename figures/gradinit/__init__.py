@@ -1,0 +1,9 @@
+"""Figures of GradInit and of other initialisations that look at data (Zhu et al., 2021).
+
+One module draws one figure. ``README.md`` in this folder tells the parameters.
+"""
+
+from figures.gradinit.mlp_training import MLPTraining
+from figures.gradinit.vgg_training import VGGTraining
+
+__all__ = ["MLPTraining", "VGGTraining"]
