@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sigprop.errors import SpecError, StorageError
+from sigprop.errors import Interrupted, SpecError, StorageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,15 +135,19 @@ def figure(
             drawn = on_data(drawn, data)
             stem = stem.with_name(f"{stem.name}.{data.partition(':')[0]}")
         numbers = stem.with_name(stem.name + ".nc")
-        with _progress(chosen) as progress:
-            content, standing = obtain(
-                drawn,
-                budget.value,
-                numbers,
-                workers=workers,
-                force=force,
-                progress=progress,
-            )
+        try:
+            with _progress(chosen) as progress:
+                content, standing = obtain(
+                    drawn,
+                    budget.value,
+                    numbers,
+                    workers=workers,
+                    force=force,
+                    progress=progress,
+                )
+        except Interrupted as stop:  # the parser would end without a word
+            print(f"error: {stop}", file=sys.stderr)
+            raise typer.Exit(stop.exit_status) from None
         if standing:
             print(
                 f"{numbers} holds the numbers already. To compute again: --force", file=sys.stderr

@@ -223,16 +223,16 @@ def _add_verdicts(result: xr.Dataset) -> None:
 
 def _sentences(results: Mapping[str, xr.Dataset]) -> list[str]:
     """What these data show and what they do not, after 2 epochs and at the end."""
-    words = {"none": "no BN", "batch": "BN"}
+    words = {"none": "without BN", "batch": "with BN"}
     told = []
     for rival in ("none", "lsuv"):
         found = [
             (
-                f"{words[norm]}, epoch {epoch}",
+                f"{words[norm]} after {epoch}",
                 str(result.verdict.sel(rival=rival, epoch=epoch).values),
             )
             for norm, result in results.items()
             for epoch in sorted({2, int(result.epoch[-1])})
         ]
-        told.append(f"GradInit above {METHODS[rival]}: {tally(found)}.")
+        told.append(f"GradInit above {METHODS[rival]}, by epochs: {tally(found)}.")
     return told

@@ -168,8 +168,8 @@ def run_study(
         except KeyboardInterrupt:
             kept = "nothing was kept" if journal is None else f"they stand in {journal}"
             raise Interrupted(
-                f"stopped after {len(done)} of {len(places)} runs; {kept}. The same call with the "
-                "same journal goes on from there."
+                f"stopped after {len(done)} of {len(places)} runs; {kept}. Called again in the "
+                "same words, it goes on from there."
             ) from None
     tell(0)
     return _dataset(cases, rates, seeds, recipe, about, done)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure as Picture
 
 from figures._base import Figure, named, obtain, on_data
 from sigprop import cli
-from sigprop.errors import SpecError
+from sigprop.errors import Interrupted, SpecError
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def slow(monkeypatch):
             if not first.exists():
                 self.steps.append(f"first of {self.data}")
                 first.touch()
-                raise KeyboardInterrupt
+                raise Interrupted("stopped after 1 of 2 runs.")
             self.steps.append(f"second of {self.data}")
             return {"x": xr.Dataset({"x": 1})}
 
@@ -65,7 +65,7 @@ def test_force_begins_anew(slow, tmp_path):
 def test_the_command_names_the_images_and_prints_the_table(slow, tmp_path, capsys):
     words = ["figure", "test/slow", "--budget", "smoke", "--data", "mnist:/a/b"]
     assert cli.main([*words, "--out", str(tmp_path)]) == 130
-    capsys.readouterr()
+    assert capsys.readouterr().err == "error: stopped after 1 of 2 runs.\n"
     assert cli.main([*words, "--out", str(tmp_path)]) == 0
     picture = tmp_path / "test" / "slow.smoke.mnist.png"
     assert capsys.readouterr().out == f"x = 1\nwrote {picture}\n"
