@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +12,8 @@ import typer
 
 from sigprop import options
 from sigprop.commands import _progress
-from sigprop.errors import Interrupted, OutputExists, SpecError, UnknownName
+from sigprop.errors import Interrupted, OutputExists, SpecError
 from sigprop.extras import require_torch
-from sigprop.registry import did_you_mean
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -93,7 +92,7 @@ def train(
     from sigprop.export import json
     from sigprop.modules.architectures import architecture
     from sigprop.modules.data import load_data
-    from sigprop.modules.study import Case, run_study
+    from sigprop.modules.study import Case, by_scheme, run_study
     from sigprop.modules.train import Recipe
     from sigprop.result import checkpoint_path, require_writable, save
 
@@ -109,7 +108,11 @@ def train(
         batch=batch,
     )
     cases = {
-        name: Case(network=str(network), prepare=_scheme(name), about={"scheme": name})
+        name: Case(
+            network=str(network),
+            prepare=None if name == _OWN else by_scheme(name),
+            about={"scheme": name},
+        )
         for name in options.words(scheme) or [_OWN]
     }
     journal = None
@@ -144,29 +147,6 @@ def train(
         journal.unlink(missing_ok=True)
         print(f"wrote {out}", file=sys.stderr)
     print(json(result) if style is Style.json else _table(result))
-
-
-def _scheme(name: str) -> Callable[[Any, Any, int], object] | None:
-    """What a function of `sigprop.modules.init` does to a network before it is trained."""
-    if name == _OWN:
-        return None
-    from sigprop.modules import init
-
-    known = {_OWN, *(word.removesuffix("_") for word in init.__all__ if word.endswith("_"))}
-    if name not in known:
-        raise UnknownName(
-            f"{name!r} is not a scheme for modules.{did_you_mean(name, known)} "
-            f"Known: {', '.join(sorted(known))}."
-        )
-
-    def prepare(network: Any, data: Any, seed: int) -> object:
-        import torch
-
-        example, _ = data.train.take(slice(0, 2))
-        generator = torch.Generator().manual_seed(seed)
-        return getattr(init, f"{name}_")(network, example, generator=generator)
-
-    return prepare
 
 
 def _table(result: xr.Dataset) -> str:
