@@ -62,6 +62,8 @@ class Figure:
         Raised whenever the same effort would be computed differently.
     trains : bool
         Whether networks are trained on images, which ``--data`` may name.
+    long_budgets : tuple of str
+        Budgets that take hours or days: ``figure all`` leaves them out, and says so.
 
     Attributes
     ----------
@@ -78,6 +80,7 @@ class Figure:
     efforts: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     version: ClassVar[int] = 1
     trains: ClassVar[bool] = False
+    long_budgets: ClassVar[tuple[str, ...]] = ()
     data: str = "digits"
     checkpoint: Path | None = None
 

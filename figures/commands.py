@@ -128,7 +128,7 @@ def figure(
         return
     if name is None:
         raise SpecError("no figure was named. See sigprop figure --list, or write: figure all")
-    for chosen in _all_figures() if name == "all" else [name]:
+    for chosen in _all_within(budget.value) if name == "all" else [name]:
         drawn = named(chosen)
         stem = out / f"{chosen}.{budget.value}"
         if data is not None and (name != "all" or drawn.trains):
@@ -156,6 +156,21 @@ def figure(
         save_picture(drawn.draw(content.results, content.predictions), picture)
         table = drawn.table(content.results, content.predictions)
         print(f"{table}\n" * bool(table) + f"wrote {picture}")
+
+
+def _all_within(budget: str) -> list[str]:
+    """All figures but those that take hours at this budget, which are named on stderr."""
+    from figures._base import Figure
+
+    known = _all_figures()
+    long = [name for name in known if budget in Figure.family[name].long_budgets]
+    if long:
+        print(
+            f"left out, since networks are trained for hours: {', '.join(long)}. "
+            f"To make one: sigprop figure {long[0]} --budget {budget}",
+            file=sys.stderr,
+        )
+    return [name for name in known if name not in long]
 
 
 def _all_figures() -> list[str]:

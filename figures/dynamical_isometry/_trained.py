@@ -33,10 +33,9 @@ def line(effort: Mapping[str, Any], shortcut: str, norm: str) -> str:
 
 def case(network: str, scheme: str, **options: Any) -> Case:
     """The network initialised by a scheme of `LABELS`."""
-    from sigprop.modules import initialised
+    from sigprop.modules.initialised import initialised
 
-    made: Case = initialised(network, scheme, **_OPTIONS.get(scheme, {}), **options)
-    return made
+    return initialised(network, scheme, **_OPTIONS.get(scheme, {}), **options)
 
 
 def net_told(effort: Mapping[str, Any]) -> str:

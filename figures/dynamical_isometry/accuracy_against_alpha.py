@@ -26,6 +26,7 @@ class AccuracyAgainstAlpha(Figure):
 
     title: ClassVar[str] = "accuracy after training against alpha of RISOTTO, and of He's branches"
     trains: ClassVar[bool] = True
+    long_budgets: ClassVar[tuple[str, ...]] = ("paper",)
     efforts: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         budget: {
             "widths": widths,
@@ -39,7 +40,7 @@ class AccuracyAgainstAlpha(Figure):
         }
         for budget, widths, blocks, alphas, lrs, seeds, train, epochs, more in (
             ("smoke", [4, 8], 1, [0.0, 1.0], [0.1], 2, 256, 2, {}),
-            ("draft", [8, 16], 3, [0.0, 0.25, 0.5, 1.0], [0.03, 0.1], 3, None, 10, {}),
+            ("draft", [8, 16], 3, [0.0, 0.25, 0.5, 1.0], [0.01, 0.03, 0.1], 3, None, 10, {}),
             ("paper", [64, 128, 256, 512], 2, [0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5],
              [0.001, 0.005, 0.01, 0.05, 0.1], 3, None, 200,
              {"weight_decay": 5e-4, "crop": 4, "flip": True}),

@@ -27,6 +27,7 @@ class TrainingSchemes(Figure):
 
     title: ClassVar[str] = "training from RISOTTO, Fixup, SkipInit and He, with and without BN"
     trains: ClassVar[bool] = True
+    long_budgets: ClassVar[tuple[str, ...]] = ("paper",)
     efforts: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         budget: {
             "widths": widths,

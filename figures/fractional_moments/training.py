@@ -33,6 +33,7 @@ class FractionalTraining(Figure):
 
     title: ClassVar[str] = "training from fractional initialisation, s in (0, 2], against He"
     trains: ClassVar[bool] = True
+    long_budgets: ClassVar[tuple[str, ...]] = ("paper",)
     efforts: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         budget: {
             "depth": 19,

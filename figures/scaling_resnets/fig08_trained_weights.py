@@ -34,6 +34,7 @@ class TrainedWeights(Figure):
 
     title: ClassVar[str] = "weights against layer before and after training, and their roughness"
     trains: ClassVar[bool] = True
+    long_budgets: ClassVar[tuple[str, ...]] = ("paper",)
     efforts: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         budget: {
             "width": width,
@@ -157,7 +158,7 @@ def _rough(weights: xr.DataArray, effort: Mapping[str, Any]) -> xr.Dataset:
     for name in ("short", "long"):
         found[name] = hurst_index(structure, *effort[name])
         found[name].attrs["lags"] = effort[name]
-    attrs = {name: found[name].attrs for name in found.data_vars}
+    attrs = {str(name): found[name].attrs for name in found.data_vars}
     count = np.sqrt(found.sizes["network"])
     told = found.mean("network").assign(
         {f"{name}_se": found[name].std("network", ddof=1) / count for name in attrs}

@@ -34,6 +34,7 @@ class TrainedAccuracy(Figure):
 
     title: ClassVar[str] = "test accuracy after training over (beta, H), fractional noise in depth"
     trains: ClassVar[bool] = True
+    long_budgets: ClassVar[tuple[str, ...]] = ("paper",)
     efforts: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         budget: {
             "width": width,

@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from figures._base import named, obtain
+from figures import commands
+from figures._base import Figure, named, obtain
 from figures.scaling_resnets.fig09_trained_accuracy import _contour, _verdict
+from sigprop import cli
 from tests.stat import assert_agrees
+
+LONG = [
+    "dynamical_isometry/accuracy_against_alpha",
+    "dynamical_isometry/training_schemes",
+    "fractional_moments/training",
+    "scaling_resnets/fig08",
+    "scaling_resnets/fig09",
+]
 
 # ------------------------------------------------------------------ Figure 9
 
@@ -105,6 +115,26 @@ def test_a_killed_study_goes_on_and_ends_in_the_same_numbers(after, tmp_path):
     xr.testing.assert_equal(content.results["cells"].drop_attrs(), whole.drop_attrs())
     assert content.results["cells"].attrs["verdict"] == whole.attrs["verdict"]
     assert [found.name for found in tmp_path.iterdir()] == ["fig09.nc"]
+
+
+def test_all_leaves_out_what_takes_hours_and_says_so(monkeypatch, tmp_path, capsys):
+    named("scaling_resnets/fig09")
+    chosen = ["scaling_resnets/fig08", "scaling_resnets/fig09"]
+    monkeypatch.setattr(commands, "_all_figures", lambda: chosen)
+    assert cli.main(["figure", "all", "--budget", "paper", "--out", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert out == "" and not list(tmp_path.iterdir())
+    assert err.startswith("left out, since networks are trained for hours: ") and chosen[1] in err
+    long = sorted(known for known in Figure.family if Figure.family[known].long_budgets)
+    assert set(LONG) <= set(long)
+    assert commands._all_within("draft") == chosen
+
+
+def test_data_that_are_not_there_are_refused_in_one_sentence(tmp_path, capsys):
+    words = ["figure", "scaling_resnets/fig08", "--budget", "smoke", "--out", str(tmp_path)]
+    assert cli.main([*words, "--data", f"mnist:{tmp_path / 'none'}"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "none" in err and "Traceback" not in err
 
 
 # ------------------------------------------------------- studies written down
