@@ -23,15 +23,8 @@ from torch import nn
 from sigprop.errors import SpecError
 from sigprop.modules.recording import ADDITIONS, Graph, Node, record
 from sigprop.modules.refusals import check_module
-from sigprop.modules.roles import (
-    ACTIVATIONS,
-    NORMS,
-    TRANSPARENT,
-    NormLayer,
-    WeightLayer,
-    layers_of,
-    norms_of,
-)
+from sigprop.modules.roles import NormLayer, WeightLayer, layers_of, norms_of
+from sigprop.modules.ways import Way, follower
 
 __all__ = ["Anatomy", "ResidualSum", "anatomy"]
 
@@ -244,11 +237,11 @@ def _residual(
     if not common:
         return None
     fork = graph.nodes[common.bit_length() - 1]
-    ways = [_Way(graph, fork, end, layers) for end in (a, b)]
+    ways = [Way(graph, fork, end, layers) for end in (a, b)]
     if ways[0].order == ways[1].order:
         return None
     branch, shortcut = sorted(ways, key=lambda way: way.order, reverse=True)
-    activation, norm = _follower(node)
+    activation, norm = follower(node)
     inner = [n for n in branch.nodes if n.op in ADDITIONS]
     return ResidualSum(
         name="",
@@ -271,109 +264,6 @@ def _residual(
         plain=branch.plain,
         nested=any(_residual(graph, n, layers) is not None for n in inner),
     )
-
-
-class _Way:
-    """The way from the fork to one operand of a sum."""
-
-    def __init__(
-        self, graph: Graph, fork: Node, end: Node, layers: dict[int, tuple[WeightLayer, ...]]
-    ) -> None:
-        self.fork, self.end = fork, end
-        between = graph.nodes[fork.index + 1 : end.index + 1]
-        self.nodes = [n for n in between if n.after(fork) and end.after(n)]
-        self.weights = {n.index: layers.get(n.index, ()) for n in self.nodes}
-        # The fewest weight layers, and by the same way the fewest activations, up to each node.
-        least: dict[int, tuple[int, int]] = {fork.index: (0, 0)}
-        whence: dict[int, int] = {}
-        for n in self.nodes:
-            before = [p for p in n.parents if p.index in least]
-            best = min(before, key=lambda p: least[p.index])
-            weights, units = least[best.index]
-            least[n.index] = (weights + len(self.weights[n.index]), units + (n.op in ACTIVATIONS))
-            whence[n.index] = best.index
-        self.order = (*least[end.index], sum(map(len, self.weights.values())))
-        shortest, at = set(), end.index
-        while at != fork.index:
-            shortest.add(at)
-            at = whence[at]
-        self.shortest = [n for n in self.nodes if n.index in shortest]
-        work = [n for n in self.nodes if self.weights[n.index]]
-        self.first = work[0].index if work else end.index + 1
-        self.last = work[-1].index if work else fork.index
-
-    @property
-    def identical(self) -> bool:
-        """Whether the operand is the fork itself, or looks at it in another shape."""
-        return all(n.op in TRANSPARENT for n in self.shortest)
-
-    @property
-    def layers(self) -> tuple[WeightLayer, ...]:
-        return tuple(layer for n in self.nodes for layer in self.weights[n.index])
-
-    @property
-    def shortest_layers(self) -> tuple[WeightLayer, ...]:
-        return tuple(layer for n in self.shortest for layer in self.weights[n.index])
-
-    @property
-    def activations(self) -> tuple[str, ...]:
-        return tuple(n.op.rstrip("_") for n in self.nodes if n.op in ACTIVATIONS)
-
-    @property
-    def begins(self) -> str | None:
-        for n in self.nodes:
-            if n.index < self.first and n.op in ACTIVATIONS:
-                return n.op.rstrip("_")
-        return None
-
-    @property
-    def ends(self) -> str | None:
-        found = [n.module for n in self.nodes if n.index > self.last and n.op in NORMS]
-        return found[-1] if found else None
-
-    @property
-    def multipliers(self) -> tuple[str, ...]:
-        times = ("mul", "mul_", "__mul__", "__rmul__", "__imul__")
-        found = [n for n in self.nodes if n.index > self.last and n.op in times]
-        return tuple(name for n in found for name in n.parameters)
-
-    @property
-    def biases(self) -> tuple[str, ...]:
-        """Parameters of one number that are added."""
-        found = [n for n in self.nodes if n.op in ADDITIONS]
-        return tuple(
-            p.parameters[0]
-            for n in found
-            for p in n.parents
-            if p.op == "parameter" and all(side == 1 for side in p.shape)
-        )
-
-    @property
-    def plain(self) -> bool:
-        """Whether every node reads one thing that depends on the input."""
-        return all(sum(p.moved for p in n.parents) == 1 for n in self.nodes)
-
-    def modules(self, block: str) -> tuple[str, ...]:
-        """Modules at work, but for that in which the sum happens and those around it."""
-        names = dict.fromkeys(n.module for n in self.nodes)
-        around = block + "." if block else ""
-        return tuple(
-            name for name in names if name != block and name and not around.startswith(name + ".")
-        )
-
-
-def _follower(node: Node) -> tuple[str | None, str | None]:
-    """(activation, module of a normalisation) that alone reads the sum, if either does."""
-    readers = node.children
-    while len(readers) == 1 and readers[0].op in TRANSPARENT:
-        readers = readers[0].children
-    if len(readers) != 1:
-        return None, None
-    if readers[0].op in ACTIVATIONS:
-        return readers[0].op.rstrip("_"), None
-    if readers[0].op in NORMS:
-        return None, readers[0].module
-    return None, None
 
 
 def _named(sums: Sequence[ResidualSum]) -> list[ResidualSum]:

@@ -127,7 +127,8 @@ def orthogonal_(
                 "needs a centre and one group, or no matrix of it is orthogonal. Use he_."
             )
         gain = 1 / math.sqrt(_second_moment(plan, layer))
-        rule = f"{'central tap ' if delta else ''}{gain:.4g} Q"
+        matrix = "Q" if gain == 1.0 else f"{gain:.4g} Q"
+        rule = f"central tap {matrix}" if delta else matrix
         assert layer.weight is not None
         shape = plan.parameters[layer.weight].shape
         longest = max(shape[0] // (3 if _threefold(layer) else 1), shape[1])

@@ -222,10 +222,10 @@ def _halves(plan: Plan, layer: WeightLayer, *, rows: bool = True, columns: bool 
 
 def _check_block(plan: Plan, s: ResidualSum, alpha: float) -> None:
     if s.activation != "relu":
+        follows = s.activation or s.norm or "no activation"
         raise Unsupported(
             f"scheme 'risotto' is of blocks whose sum is activated by a ReLU (types B and C), and "
-            f"after the sum {s.name or 'of the module'} comes {s.activation or s.norm or 'none'}. "
-            "Use fixup_, skipinit_ or scaled_."
+            f"the sum {s.name!r} is followed by {follows}. Use fixup_, skipinit_ or scaled_."
         )
     chained = s.plain and not s.nested and s.begins is None
     if not chained or set(s.activations) - {"relu"} or len(s.activations) != len(s.layers) - 1:

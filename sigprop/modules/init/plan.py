@@ -267,17 +267,15 @@ class Plan:
                 self.kept[name] = Setting(tensor=name, role=write.setting.role, why=why)
         unused = set(self.anatomy.unused)
         settings, source = [], Source(self.generator)
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                if name in self.writes:
-                    write = self.writes[name]
-                    parameter.copy_(write.draw(parameter.shape, source))
-                    settings.append(write.setting)
-                elif name in self.kept:
-                    settings.append(self.kept[name])
-                else:
-                    why = "no layer here reads it" if name in unused else "no part of the scheme"
-                    settings.append(Setting(tensor=name, role="other", why=why))
+        for name, parameter in self.parameters.items():
+            if name in self.writes:
+                self.fill(parameter, self.writes[name].draw, source)
+                settings.append(self.writes[name].setting)
+            elif name in self.kept:
+                settings.append(self.kept[name])
+            else:
+                why = "no layer here reads it" if name in unused else "no part of the scheme"
+                settings.append(Setting(tensor=name, role="other", why=why))
         return InitReport(
             scheme=self.scheme,
             options=options,
@@ -285,3 +283,9 @@ class Plan:
             settings=tuple(settings),
             notes=tuple(self.notes),
         )
+
+    @staticmethod
+    def fill(parameter: nn.Parameter, draw: Draw, source: Source) -> None:
+        """Write one parameter."""
+        with torch.no_grad():
+            parameter.copy_(draw(parameter.shape, source))
