@@ -92,7 +92,8 @@ def train(
     from sigprop.export import json
     from sigprop.modules.architectures import architecture
     from sigprop.modules.data import load_data
-    from sigprop.modules.study import Case, by_scheme, run_study
+    from sigprop.modules.initialised import by_scheme
+    from sigprop.modules.study import Case, run_study
     from sigprop.modules.train import Recipe
     from sigprop.result import checkpoint_path, require_writable, save
 

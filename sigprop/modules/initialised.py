@@ -1,4 +1,4 @@
-"""A case of a study that begins with one of the initialisers of `sigprop.modules.init`.
+"""Cases of a study that begin with one of the initialisers of `sigprop.modules.init`.
 
 >>> start = initialised("resnet:norm=none,alpha=1", "fixup")
 >>> start.about
@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,10 +20,49 @@ from sigprop.modules.data import ImageSet
 from sigprop.modules.study import Case
 from sigprop.registry import did_you_mean
 
-__all__ = ["initialised"]
+__all__ = ["by_scheme", "initialised"]
 
-_SCHEMES = tuple(name.removesuffix("_") for name in init.__all__ if name.endswith("_"))
+_SCHEMES = tuple(sorted(name.removesuffix("_") for name in init.__all__ if name.endswith("_")))
 _EXAMPLES = 2  # images by which a network's anatomy is found
+
+
+def by_scheme(name: str, **options: Any) -> Callable[[nn.Module, ImageSet, int], object]:
+    """A `Case.prepare` that initialises by a scheme: ``he``, ``fixup``, ...
+
+    Parameters
+    ----------
+    name : str
+        Of a function of `sigprop.modules.init`, without its underscore.
+    **options
+        Of that function: ``alpha=0.5``.
+
+    Raises
+    ------
+    UnknownName, SpecError
+        If there is no such scheme or option; the nearest is told. What the scheme itself refuses
+        it refuses when it is called.
+    """
+    if name not in _SCHEMES:
+        raise UnknownName(
+            f"{name!r} is not a scheme for modules.{did_you_mean(name, _SCHEMES)} "
+            f"Known: {', '.join(_SCHEMES)}."
+        )
+    function = getattr(init, f"{name}_")
+    known = [p.name for p in inspect.signature(function).parameters.values()
+             if p.kind is p.KEYWORD_ONLY and p.name not in ("generator", "anatomy")]  # fmt: skip
+    for option in options:
+        if option not in known:
+            raise SpecError(
+                f"{name}_ has no option {option!r}.{did_you_mean(option, known)} "
+                f"Options: {', '.join(known) or 'none'}."
+            )
+
+    def prepare(network: nn.Module, data: ImageSet, seed: int) -> object:
+        images, _ = data.train.take(slice(0, _EXAMPLES))
+        generator = torch.Generator().manual_seed(seed)
+        return function(network, images, generator=generator, **options)
+
+    return prepare
 
 
 def initialised(network: str, scheme: str, **options: Any) -> Case:
@@ -33,9 +73,8 @@ def initialised(network: str, scheme: str, **options: Any) -> Case:
     network : str
         For `sigprop.modules.architecture`.
     scheme : str
-        A function of `sigprop.modules.init` without its underscore, such as ``fixup``.
     **options
-        Of that function, in plain values: ``alpha=0.5``.
+        As of `by_scheme`, in plain values.
 
     Returns
     -------
@@ -46,27 +85,7 @@ def initialised(network: str, scheme: str, **options: Any) -> Case:
     Raises
     ------
     UnknownName, SpecError
-        If there is no such scheme or option. What the scheme itself refuses it refuses when the
-        study begins to run.
+        As `by_scheme`.
     """
-    if scheme not in _SCHEMES:
-        raise UnknownName(
-            f"{scheme!r} is not an initialiser.{did_you_mean(scheme, _SCHEMES)} "
-            f"Known: {', '.join(_SCHEMES)}."
-        )
-    function = getattr(init, f"{scheme}_")
-    known = [p.name for p in inspect.signature(function).parameters.values()
-             if p.kind is p.KEYWORD_ONLY and p.name not in ("generator", "anatomy")]  # fmt: skip
-    for name in options:
-        if name not in known:
-            raise SpecError(
-                f"{scheme}_ has no option {name!r}.{did_you_mean(name, known)} "
-                f"Options: {', '.join(known) or 'none'}."
-            )
-
-    def prepare(module: nn.Module, data: ImageSet, seed: int) -> object:
-        images, _ = data.train.take(slice(0, _EXAMPLES))
-        draws = torch.Generator().manual_seed(seed)
-        return function(module, images, generator=draws, **options)
-
+    prepare = by_scheme(scheme, **options)
     return Case(network=network, prepare=prepare, about={"scheme": scheme, "options": options})

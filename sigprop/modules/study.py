@@ -24,15 +24,13 @@ import xarray as xr
 from torch import nn
 
 from sigprop import journal as journals
-from sigprop.errors import Interrupted, NonFinite, ResultError, SpecError, UnknownName
+from sigprop.errors import Interrupted, NonFinite, ResultError, SpecError
 from sigprop.label import software
-from sigprop.modules import init
 from sigprop.modules.architectures import architecture
 from sigprop.modules.data import ImageSet
 from sigprop.modules.train import Course, Recipe, Seeds, train_network
-from sigprop.registry import did_you_mean
 
-__all__ = ["TRAINING", "Case", "by_scheme", "run_study"]
+__all__ = ["TRAINING", "Case", "run_study"]
 
 TRAINING = "sigprop-training"
 VERSION = 1  # raised when the same study would end in other numbers
@@ -86,34 +84,6 @@ class Case:
         if isinstance(self.network, str):
             return architecture(self.network).build(data.shape, data.classes, seed=seed)
         return self.network(seed)
-
-
-def by_scheme(name: str) -> Callable[[nn.Module, ImageSet, int], object]:
-    """A `Case.prepare` that initialises by a scheme: ``he``, ``fixup``, ...
-
-    Parameters
-    ----------
-    name : str
-        Of a function of `sigprop.modules.init`, without its underscore.
-
-    Raises
-    ------
-    UnknownName
-        If there is none; the nearest is told.
-    """
-    known = sorted(word.removesuffix("_") for word in init.__all__ if word.endswith("_"))
-    if name not in known:
-        raise UnknownName(
-            f"{name!r} is not a scheme for modules.{did_you_mean(name, known)} "
-            f"Known: {', '.join(known)}."
-        )
-
-    def prepare(network: nn.Module, data: ImageSet, seed: int) -> object:
-        example, _ = data.train.take(slice(0, 2))
-        generator = torch.Generator().manual_seed(seed)
-        return getattr(init, f"{name}_")(network, example, generator=generator)
-
-    return prepare
 
 
 def run_study(

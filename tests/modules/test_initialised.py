@@ -54,7 +54,9 @@ def test_a_study_trains_from_it(data):
 
 
 def test_what_is_no_scheme_or_option_is_refused():
-    with pytest.raises(UnknownName, match=r"'fixpu' is not an initialiser. Did you mean 'fixup'"):
+    with pytest.raises(
+        UnknownName, match=r"'fixpu' is not a scheme for modules. Did you mean 'fixup'"
+    ):
         initialised(LINE, "fixpu")
     with pytest.raises(SpecError, match=r"risotto_ has no option 'alhpa'. Did you mean 'alpha'"):
         initialised(LINE, "risotto", alhpa=1.0)
