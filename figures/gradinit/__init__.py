@@ -3,7 +3,8 @@
 One module draws one figure. ``README.md`` in this folder tells the parameters.
 """
 
+from figures.gradinit.gradient_variance import GradientVariance
 from figures.gradinit.mlp_training import MLPTraining
 from figures.gradinit.vgg_training import VGGTraining
 
-__all__ = ["MLPTraining", "VGGTraining"]
+__all__ = ["GradientVariance", "MLPTraining", "VGGTraining"]
