@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from figures._base import Figure, Progress, replacing
 from figures._style import PALETTE, THEORY, frame, styled
@@ -117,6 +118,8 @@ class GradientVariance(Figure):
                     progress(n * effort["seeds"] + seed + 1, total)
             found = xr.concat(runs, xr.DataArray(np.arange(len(runs)), dims="seed", name="seed"))
             medians = {f"{v}_median": found[v].median("seed") for v in _DRAWN if v in found}
+            if "last_gain_smallest" in found:
+                medians["last_gain_smallest_mean"] = found.last_gain_smallest.mean("seed")
             results[norm] = found.assign(medians).assign_attrs(
                 network=effort["network"], data=data.name, **_plain(effort)
             )
@@ -193,6 +196,8 @@ class GradientVariance(Figure):
         rows[0, 0].set_title("gradient across batches")
         rows[0, 1].set_title("size of the weights")
         rows[0, 2].set_title("what GradInit multiplies by")
+        for ax in rows.flat:
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         for ax in rows[-1]:
             ax.set_xlabel("weight tensor, from the input (last: classifier)")
         look = (("before", PALETTE[0], "o"), ("after GradInit", PALETTE[1], "o"),
@@ -213,7 +218,7 @@ class GradientVariance(Figure):
         caption = (
             "Zhu et al. (2021), GradInit, its figure of gradient variance, on small networks. "
             "relvar = Σ Var g_j / |mean g|² over batches; it is near B where a gradient is noise. "
-            + " ".join(_sentences(results))
+            + " ".join(_sentences(results, predictions))
         )
         frame(
             picture, "Gradients across batches before and after GradInit", setting, caption,
@@ -328,19 +333,32 @@ def _trained(network: nn.Module, data: ImageSet, effort: Mapping[str, Any], seed
     return float(train_network(network, data, recipe, seeds).test_accuracy[-1])
 
 
-def _sentences(results: Mapping[str, xr.Dataset]) -> list[str]:
+def _sentences(
+    results: Mapping[str, xr.Dataset], predictions: Mapping[str, xr.Dataset]
+) -> list[str]:
     """What these data show of what the paper says, and what they do not."""
     told = []
     for norm, found in results.items():
-        low, high = (f"{100 * end:.0f}" for end in (found.fallen.min(), found.fallen.max()))
-        share = low if low == high else f"{low} to {high}"
+        share = _span(found.fallen.values)
+        expected = ""
+        if norm in predictions and "fallen" in predictions[norm]:
+            expected = f" (expected {_span(predictions[norm].fallen.values)})"
         classifier = int((found.classifier_after > found.classifier_before).sum())
         words = (
-            f"{_NORMS[norm].capitalize()} it falls in {share} % of the weights below the "
+            f"{_NORMS[norm].capitalize()} it falls in {share}{expected} of the weights below the "
             f"classifier, and rises in the classifier in {classifier} of {found.seed.size} seeds"
         )
         if "last_gain_smallest" in found:
-            smallest = 100 * float(found.last_gain_smallest.mean())
+            smallest = 100 * float(found.last_gain_smallest_mean)
             words += f"; the last gain is the smallest of its block in {smallest:.0f} %"
-        told.append(words + ".")
+        before, after = (
+            " ".join(f"{value:.2f}" for value in found[f"accuracy_{when}"].values)
+            for when in ("before", "after")
+        )
+        told.append(f"{words}; accuracy after training {before}, with GradInit {after}.")
     return told
+
+
+def _span(shares: np.ndarray) -> str:
+    low, high = (f"{100 * end:.0f}" for end in (min(shares), max(shares)))
+    return f"{low} %" if low == high else f"{low} to {high} %"

@@ -16,6 +16,7 @@ SOURCES = {
     "scaling_resnets": "Marion, Fermanian, Biau and Vert (2022)",
     "dynamical_isometry": "Gadhikar and Burkholz (2022)",
     "fractional_moments": "Gurbuzbalaban and Hu",
+    "gradinit": "Zhu et al. (2021)",
 }
 
 
