@@ -228,7 +228,8 @@ class MLPTraining(Figure):
             picture,
             f"Accuracy after {told['train']} epochs, by what was done before",
             setting,
-            "After Zhu et al. (2021), GradInit. Weights N(0, gain² 2/fan_in). The learning rates are given, none is chosen. "
+            "After Zhu et al. (2021), GradInit. "
+            "Weights N(0, gain² 2/fan_in). The learning rates are given, none is chosen. "
             + " ".join(_sentences(results)),
             legend_rows=1,
         )

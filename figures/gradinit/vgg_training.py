@@ -198,7 +198,8 @@ class VGGTraining(Figure):
             picture,
             "A convolutional network as it trains, by what was done before",
             setting,
-            "After Zhu et al. (2021), GradInit. He's weights by fan-out, the classifier N(0, 0.01²). Thin lines are seeds. The rate "
+            "After Zhu et al. (2021), GradInit. "
+            "He's weights by fan-out, the classifier N(0, 0.01²). Thin lines are seeds. The rate "
             "is given, none is chosen. " + " ".join(_sentences(results)),
             legend_rows=1,
         )
