@@ -75,9 +75,13 @@ def headline(result: xr.Dataset) -> str:
 
 
 def _options(result: xr.Dataset) -> str:
-    """Say how the networks are weighted, where they are."""
+    """Say how the networks are weighted, or where they were drawn and how exactly."""
     options = json.loads(result.attrs.get("sampler_options", "{}"))
     said = ", ".join(f"{name} {value}" for name, value in sorted(options.items()))
+    error = json.loads(result.attrs.get("precision_error", "{}"))
+    if error:
+        worst = max(error, key=lambda name: error[name])
+        said += f": off float32 by at most {error[worst]:.1g}, in {worst}"
     return f" ({said})" if said else ""
 
 

@@ -27,7 +27,7 @@ class Sampler:
         Raised whenever the same seed would give other numbers.
     block : int
         Replicas in one block, the unit of work; a constant of the sampler, so that
-        neither workers nor machines can matter.
+        neither workers nor machines can matter (or of a run, see `Sampler.planned`).
     about : str
         One line for ``sigprop list samplers``.
     """

@@ -114,3 +114,11 @@ def test_the_benchmark_of_images_runs_and_its_baseline_draws_the_same_law(capsys
         ratios.append(float((last / first).mean()) / exact)
     se = np.std(ratios, ddof=1) / np.sqrt(len(ratios))
     assert_agrees(np.mean(ratios), 1.0, se, resolution=0.2)
+
+
+def test_the_benchmark_of_wide_networks_runs(capsys):
+    from benchmarks import wide
+
+    wide.main(["--quick", "--device", "cpu"])
+    out = capsys.readouterr().out
+    assert out.count("share of the floor") == 2 and "width 256, 64 inputs" in out

@@ -141,8 +141,8 @@ def test_weights_have_the_law_they_are_named_after(law):
     """Kolmogorov-Smirnov against the distribution function; a shift of 0.02 would be seen."""
     ensemble = uneven("res3", "relu", law=law)
     draws = Draws(ensemble, np.array([1, 2], np.uint32), 2, 0, 2, devices.Processor())
-    one = draws.entries(1, 0, 250, 200, torch.float32).numpy()
-    other = draws.entries(1, 1, 250, 200, torch.float32).numpy()
+    one = draws.entries(1, 0, torch.empty(2, 250, 200)).numpy()
+    other = draws.entries(1, 1, torch.empty(2, 250, 200)).numpy()
     if law == "rademacher":
         assert set(np.unique(one)) == {-1.0, 1.0}
         p = stats.binomtest(int((one > 0).sum()), one.size).pvalue
@@ -186,10 +186,13 @@ def test_no_depth_overflows_and_every_unit_of_two_is_exact(method):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("segment", [1, 3])
 def test_segments_that_are_walked_again_change_no_bit(method, segment):
-    ensemble = uneven("inner", "gelu", bias_variance=0.3, inputs=Pair(cosine=0.3))
-    whole, apart = (drawn(ensemble, method, segment=s, block=8) for s in (0, segment))
-    for name in whole:
-        np.testing.assert_array_equal(whole[name], apart[name], err_msg=name)
+    smooth = uneven("inner", "gelu", bias_variance=0.3, inputs=Pair(cosine=0.3))
+    dying = uneven("inner", "relu", hidden=(1, 2), inputs=Pair(cosine=0.3))
+    for ensemble in (smooth, dying):
+        whole, apart = (drawn(ensemble, method, segment=s, block=8) for s in (0, segment))
+        for name in whole:
+            np.testing.assert_array_equal(whole[name], apart[name], err_msg=name)
+    assert whole["dead"].max() > 1
 
 
 def test_a_deep_network_keeps_states_at_about_the_root_of_its_depth():
@@ -295,7 +298,7 @@ def test_a_run_that_meets_less_memory_starts_again_with_half_the_block(tmp_path)
 
 
 def test_where_not_even_one_network_fits_the_run_ends_in_one_sentence():
-    with pytest.raises(DeviceMemory, match="ran out of memory with 1 networks a block"):
+    with pytest.raises(DeviceMemory, match="ran out of memory with 1 network"):
         sigprop.simulate(LAW, sampler=Torch(Small(room=MATRIX / 2)), replicas=4)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sigprop import rng
-from sigprop.backends import applicable, choose
+from sigprop.backends import Sampler, Torch, applicable, choose
 from sigprop.backends.numba_cpu import Conditional, Dense
 from sigprop.backends.reference import Reference
 from sigprop.inputs import Equiangular, Pair, Point
@@ -22,9 +22,14 @@ REPLICAS = 5000
 
 def drawn(name, ensemble, count, seed=0):
     """Every field that the sampler gives, at the first layer, the middle and the last."""
-    possible = applicable(ensemble, on_request=name != "conditional") - {"log_singular"}
+    usual = name == "conditional" or name.startswith("torch")
+    possible = applicable(ensemble, on_request=not usual) - {"log_singular"}
     depth = ensemble.network.depth
-    sampler = Reference() if name == "reference" else choose(name, ensemble, possible)
+    if name.startswith("torch"):
+        torch = Torch("cpu", method=name.removeprefix("torch "))
+        sampler: Sampler = torch.planned(ensemble, possible, 3, count)
+    else:
+        sampler = Reference() if name == "reference" else choose(name, ensemble, possible)
     key = rng.key(seed, ensemble.digest, name, sampler.version)
     block = count if name == "reference" else sampler.block
     parts = [
@@ -53,9 +58,20 @@ def offered():
     ]
 
 
-@pytest.mark.parametrize("case, name", offered())
+# Sampler torch has two methods, and here a name for each; a few of the cases that it offers.
+OF_TORCH = [
+    ("projection biased", "torch conditional"),
+    ("identity randomised", "torch dense"),
+    ("identity of signs", "torch dense"),
+    ("risotto of Gaussians", "torch conditional"),
+]
+
+
+@pytest.mark.parametrize("case, name", sorted([*offered(), *OF_TORCH]))
 def test_sampler_draws_from_the_law_of_the_reference(case, name):
     """False alarms 1e-6 a case; sees distances of distribution functions of 0.2."""
+    if name.startswith("torch"):
+        pytest.importorskip("torch", reason="sampler torch needs it", exc_type=ImportError)
     found = drawn(name, CASES[case], REPLICAS)
     expected = {field: truth(case)[field] for field in found}
     assert_same_joint_law(expected, found, resolution=0.2, scores=0.55, jitter=1e-4)

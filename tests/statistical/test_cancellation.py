@@ -16,12 +16,14 @@ from tests.stat import assert_agrees
 COUNT, UNITS = 20_000, 9
 
 
-@pytest.mark.parametrize("name", ["dense", "reference"])
+@pytest.mark.parametrize("name", ["dense", "torch dense", "reference"])
 def test_a_sum_that_cancels_activates_no_unit(name):
     """Six signs add up to 0 with probability 20/64; no rounding of 0.1 may activate a unit then.
 
     The scale is one whose products round, so that a fused product would leave a rest.
     """
+    if name.startswith("torch"):
+        pytest.importorskip("torch", reason="sampler torch needs it", exc_type=ImportError)
     ensemble = Ensemble(
         Network(depth=1, widths=(6, UNITS), block="plain", activation="relu"),
         GivenScheme(branch=0.7, variance=((0.3,),), law="rademacher"),

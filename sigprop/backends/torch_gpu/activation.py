@@ -66,10 +66,10 @@ def _uneven(phi: Activation, u: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
     """phi' of every unit, given what was drawn for it."""
     if not isinstance(phi, Uneven):
         return torch.where(u > 0, 1.0, s)
-    turned = s == TURNED
-    above = torch.where(turned, phi.low, 1.0)
-    below = torch.where(turned, 1.0, torch.where(torch.isfinite(s), s, 0.0))
-    kept = torch.where(s == DROPPED, 0.0, 1 / phi.keep)
+    turned, one = s == TURNED, torch.ones_like(s)
+    above = torch.where(turned, phi.low * one, one)
+    below = torch.where(turned, one, torch.where(torch.isfinite(s), s, 0.0))
+    kept = torch.where(s == DROPPED, 0.0, one / phi.keep)
     return kept * torch.where(u > 0, above, below)
 
 

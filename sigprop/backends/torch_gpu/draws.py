@@ -81,11 +81,13 @@ class Draws:
         out = self.device.empty((self.block, rows, 1), torch.float64)
         return out.uniform_(generator=self.generator(layer, purpose, j))[: self.count]
 
-    def entries(
-        self, layer: int, j: int, rows: int, columns: int, dtype: torch.dtype
-    ) -> torch.Tensor:
-        """Weights of unit scale, shape (count, rows, columns)."""
-        out = self.device.empty((self.block, rows, columns), dtype)
+    def entries(self, layer: int, j: int, out: torch.Tensor) -> torch.Tensor:
+        """Fill ``out``, shape (block, rows, columns), with weights of unit scale.
+
+        Returns
+        -------
+        Tensor, shape (count, rows, columns)
+        """
         generator = self.generator(layer, "weights", j)
         kind = self.ensemble.table.law.kind
         if kind == "gaussian":

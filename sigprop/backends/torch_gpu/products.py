@@ -15,6 +15,7 @@ the input, the same for all K. G is taken of inputs of length 1 and directions i
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -41,15 +42,27 @@ class Dense:
 
     def __init__(self, draws: Draws, dtype: torch.dtype, lowered: torch.dtype | None) -> None:
         self.draws, self.dtype, self.lowered = draws, dtype, lowered
-        fan_in, fan_out = draws.ensemble.network.fans
-        numbers = draws.block * int((fan_in * fan_out).sum())
-        self.keeps = numbers * dtype.itemsize <= _KEPT_BYTES
+        network = draws.ensemble.network
+        fan_in, fan_out = network.fans
+        numbers = fan_in * fan_out
+        self.keeps = draws.block * int(numbers.sum()) * dtype.itemsize <= _KEPT_BYTES
         self.kept: dict[tuple[int, int], torch.Tensor] = {}
+        # Where they are not kept all matrices are drawn into one place, one after another.
+        stem = int(network.state_widths[0]) * network.input_size if network.form.post else 0
+        self.largest = draws.block * max(int(numbers.max()), stem)
+        self.place: torch.Tensor | None = None
 
     def _matrix(self, layer: int, j: int, rows: int, columns: int) -> torch.Tensor:
         if (layer, j) in self.kept:
             return self.kept[layer, j]
-        w = self.draws.entries(layer, j, rows, columns, self.dtype)
+        shape = (self.draws.block, rows, columns)
+        if self.keeps:
+            out = self.draws.device.empty(shape, self.dtype)
+        else:
+            if self.place is None:
+                self.place = self.draws.device.empty((self.largest,), self.dtype)
+            out = self.place[: math.prod(shape)].view(shape)
+        w = self.draws.entries(layer, j, out)
         if self.lowered is not None:
             w = w.to(self.lowered)
         if self.keeps:

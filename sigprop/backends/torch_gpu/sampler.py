@@ -250,33 +250,47 @@ class Torch(Sampler):
         count: int,
         precision: str,
     ) -> dict[str, np.ndarray]:
+        device = self._place()
+        with device.hold(precision):
+            try:
+                return self._walk(ensemble, fields, layers, key, first, count, precision, device)
+            except (RuntimeError, MemoryError) as error:
+                if not device.exhausted(error):
+                    raise
+            # Past the handler, whose traceback would keep alive what was drawn.
+            device.release()
+        raise DeviceMemory(
+            f"device {device.kind!r} ran out of memory with {self.block} network(s) a block. Free "
+            "memory there, or use fewer inputs or layers, or a smaller width."
+        )
+
+    def _walk(
+        self,
+        ensemble: Ensemble,
+        fields: frozenset[str],
+        layers: np.ndarray,
+        key: np.ndarray,
+        first: int,
+        count: int,
+        precision: str,
+        device: Device,
+    ) -> dict[str, np.ndarray]:
         import torch
 
         from sigprop.backends.torch_gpu.draws import Draws
         from sigprop.backends.torch_gpu.products import Conditional, Dense
         from sigprop.backends.torch_gpu.walk import Walk
 
-        device = self._place()
+        draws = Draws(ensemble, key, self.block, first // self.block, count, device)
         products: Dense | Conditional
-        with device.hold(precision):
-            try:
-                draws = Draws(ensemble, key, self.block, first // self.block, count, device)
-                if self._method(ensemble) == "conditional":
-                    products = Conditional(draws)
-                else:
-                    exact = plans.product_bytes(ensemble) == 8
-                    lowered = torch.bfloat16 if precision == "bf16" else None
-                    products = Dense(draws, torch.float64 if exact else torch.float32, lowered)
-                segment = self.segment or ensemble.network.depth
-                return Walk(draws, products, fields, layers, segment).trace()
-            except (RuntimeError, MemoryError) as error:
-                if not device.exhausted(error):
-                    raise
-                device.release()
-                raise DeviceMemory(
-                    f"device {device.kind!r} ran out of memory with {self.block} networks a block. "
-                    "Free memory there, or use fewer inputs or layers, or a smaller width."
-                ) from None
+        if self._method(ensemble) == "conditional":
+            products = Conditional(draws)
+        else:
+            exact = plans.product_bytes(ensemble) == 8
+            lowered = torch.bfloat16 if precision == "bf16" else None
+            products = Dense(draws, torch.float64 if exact else torch.float32, lowered)
+        segment = self.segment or ensemble.network.depth
+        return Walk(draws, products, fields, layers, segment).trace()
 
     def precision_error(
         self,

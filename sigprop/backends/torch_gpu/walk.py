@@ -61,12 +61,13 @@ class Walk:
         self.draws, self.products, self.fields = draws, products, fields
         self.network, self.table = ensemble.network, ensemble.table
         self.phi, self.form = self.network.phi, self.network.form
-        self.slots = {int(layer): slot for slot, layer in enumerate(layers)}
+        distinct, self.order = np.unique(layers, return_inverse=True)
+        self.slots = {int(layer): slot for slot, layer in enumerate(distinct)}
         self.gradient = bool(fields & GRADIENT_FIELDS)
         self.displaced = self.form.trunk and not self.form.projected
         self.segment = segment if self.gradient else self.network.depth
         self.shape = (draws.count, ensemble.inputs.count)
-        self.seen: dict[str, list[Any]] = {name: [None] * len(layers) for name in fields}
+        self.seen: dict[str, list[Any]] = {name: [None] * len(distinct) for name in fields}
         powers = np.ldexp(1.0, np.arange(-_REACH, _REACH + 1))
         self.powers = torch.as_tensor(powers, device=draws.device.kind)
 
@@ -88,7 +89,7 @@ class Walk:
         return {name: self._gathered(name, values) for name, values in self.seen.items()}
 
     def _gathered(self, name: str, values: list[torch.Tensor]) -> np.ndarray:
-        found: np.ndarray = torch.stack(values, dim=1).cpu().numpy()
+        found: np.ndarray = torch.stack(values, dim=1).cpu().numpy()[:, self.order]
         if name == "effective_rank":
             from sigprop.backends.numba_cpu import _effective_rank
 
