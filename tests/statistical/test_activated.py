@@ -27,6 +27,7 @@ def drawn(name, ensemble, count, seed=0):
     depth = ensemble.network.depth
     if name.startswith("torch"):
         torch = Torch("cpu", method=name.removeprefix("torch "))
+        assert torch.refusal(ensemble, possible) is None
         sampler: Sampler = torch.planned(ensemble, possible, 3, count)
     else:
         sampler = Reference() if name == "reference" else choose(name, ensemble, possible)
@@ -63,7 +64,7 @@ OF_TORCH = [
     ("projection biased", "torch conditional"),
     ("identity randomised", "torch dense"),
     ("identity of signs", "torch dense"),
-    ("risotto of Gaussians", "torch conditional"),
+    ("projection of three", "torch conditional"),
 ]
 
 

@@ -109,7 +109,7 @@ class Torch(Sampler):
                 "it draws every layer by itself, and a process along depth ties layers together. "
                 "Use --sampler dense."
             )
-        if table.structured:
+        if table.structured or table.paired:
             return (
                 f"scheme {ensemble.scheme.kind!r} makes one matrix of another, and it draws "
                 "matrices that are independent. Use --sampler dense."
