@@ -11,9 +11,9 @@ from sigprop import rng
 from sigprop.activations import LeakyReLU, RandomisedLeakyReLU
 from sigprop.backends import reference
 from sigprop.errors import SpecError, Unsupported
-from sigprop.inputs import Batch, Pair, Point
+from sigprop.inputs import Batch, Given, Pair, Point
 from sigprop.modules import anatomy, build
-from sigprop.schemes import Balanced, Fixup, NFResNet, Power, SkipInit
+from sigprop.schemes import Balanced, Fixup, GivenScheme, NFResNet, Power, SkipInit
 from sigprop.spec import Ensemble, Network
 from tests.activated import CASES as ACTIVATED
 from tests.ensembles import BLOCKS, uneven
@@ -21,6 +21,15 @@ from tests.exact.test_batch_sampler import CASES as IMAGES
 from tests.stat import assert_same_law
 
 torch.set_num_threads(1)
+
+
+def _tenths(block: str) -> Ensemble:
+    hidden = {} if block == "res1" else {"inner_width": 9}
+    scheme = GivenScheme(skip=0.8, branch=0.7, variance=0.4, law="rademacher")
+    return Ensemble(Network(depth=2, width=3, block=block, **hidden), scheme, Given([TENTHS]))
+
+
+TENTHS = [0.1, 0.2, 0.3]
 
 CASES = {
     **{block: uneven(block, "tanh", bias_variance=0.4, inputs=Pair()) for block in BLOCKS},
@@ -30,6 +39,9 @@ CASES = {
     "erf": uneven("plain", "erf"),
     "silu": uneven("res1", "silu"),
     "signs": uneven("res3", law="rademacher", hidden=(4,), bias_variance=0.5),
+    # 0.1 + 0.2 - 0.3 is 0 in law, and 5e-17 on a processor
+    "signs that cancel": _tenths("res3"),
+    "signs that cancel, on the trunk": _tenths("res1"),
     "heavy tails": uneven("res3", law=sigprop.Stable(stability=1.3)),
     "dropped": Ensemble(
         Network(depth=4, width=6, dropout=0.4, block="preact"), SkipInit(initial=0.7)
