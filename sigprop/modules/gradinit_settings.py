@@ -142,9 +142,13 @@ class Settings:
         """Floor of the scale of a tensor: biases may vanish, weights may not."""
         return self.min_scale_bias if "bias" in name.rpartition(".")[2] else self.min_scale
 
+    def given(self) -> dict[str, Any]:
+        """As arguments of `sigprop.modules.gradinit`."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values = self.given()
         exclude = self.exclude
         values["exclude"] = (
             f"predicate {getattr(exclude, '__name__', type(exclude).__name__)}"

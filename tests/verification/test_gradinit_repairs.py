@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.modules.repaired import GAMMA, assert_repaired
+from tests.modules.repaired import CHANCE, GAMMA, MEAN, repaired
 
 torch.set_num_threads(1)
 
@@ -13,7 +13,7 @@ torch.set_num_threads(1)
 @pytest.mark.parametrize("gain", [1.5, 0.7])
 def test_every_seed_is_repaired(optimizer, gain):
     """The ranges are printed (pytest -s)."""
-    runs = [assert_repaired(optimizer, gain, seed) for seed in range(10)]
+    runs = [repaired(optimizer, gain, seed) for seed in range(10)]
     columns = {
         "norm before": [before[0] for before, *_ in runs],
         "L1 before": [before[1] for before, *_ in runs],
@@ -23,5 +23,15 @@ def test_every_seed_is_repaired(optimizer, gain):
     }
     told = ", ".join(f"{name} {min(x):.4g}-{max(x):.4g}" for name, x in columns.items())
     print(f"\n{optimizer}, gain {gain}: {told}")
-    fell = np.array(columns["L1 after"]) < np.array(columns["L1 before"])
-    assert fell.sum() >= 8  # at gain 0.7 not in every seed
+    # The last iterate straddles gamma, and the bounds are of one batch of 256: one seed in ten may
+    # leave them, by a little.
+    low, high = MEAN[gain]
+    within = {
+        "norm": (np.array(columns["norm/gamma after"]), 1.5, 1.6),
+        "L1": (np.array(columns["L1 after"]), CHANCE, CHANCE + 0.02),
+    }
+    for values, bound, limit in within.values():
+        assert (values < bound).sum() >= 9 and values.max() < limit
+    assert low < min(columns["mean m"]) and max(columns["mean m"]) < high
+    fell = np.array(columns["L1 before"]) / columns["L1 after"]
+    assert (fell > (100 if gain == 1.5 else 1)).sum() >= (10 if gain == 1.5 else 8)

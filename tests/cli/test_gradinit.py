@@ -1,0 +1,102 @@
+"""The command gradinit: table, JSON, pictures, comparison, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sigprop import cli
+
+torch = pytest.importorskip("torch", exc_type=ImportError)
+torch.set_num_threads(1)
+
+SMALL = ("--model", "mlp:depth=3,width=16,gain=1.5", "--steps", 30, "--half-batch", 32)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run the program in an empty folder: (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        status = cli.main(["gradinit", *map(str, words)])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return call
+
+
+def test_scales_are_told_by_layer_written_and_drawn(run, tmp_path):
+    from sigprop.modules import InitResult, architecture
+
+    status, out, err = run(*SMALL, "--out", "r.json", "--plot", "s.png")
+    assert status == 0 and err == "wrote r.json\nwrote s.png\n"
+    result = InitResult.from_json((tmp_path / "r.json").read_text())
+    rows = {line.split()[0]: line.split() for line in out.splitlines()[1:5]}
+    assert list(rows) == ["1.weight", "3.weight", "5.weight", "7.weight"]
+    assert float(rows["3.weight"][3]) == pytest.approx(result.scales["3.weight"], abs=1e-4)
+    assert "4 tensors are zero" in out and "loss after one step" in out
+    lowered = (result.history["case"] == "c").sum()
+    assert f"{lowered} of 30 iterations lowered the norm" in " ".join(out.split())
+    model = architecture("mlp:depth=3,width=16,gain=1.5").build((1, 8, 8), seed=0)
+    result.apply(model)  # the network that the command saw
+    assert (tmp_path / "s.png").stat().st_size > 10_000
+
+
+def test_methods_are_set_side_by_side(run, tmp_path):
+    names = "none,lsuv,autoinit-analytic,kraehenbuehl"
+    status, out, _ = run(*SMALL, "--compare", names, "--plot", "s.png")
+    assert status == 0 and (tmp_path / "s-comparison.png").exists()
+    rows = {line.split()[0]: line.split() for line in out.splitlines()[-10:]}
+    assert {"gradinit", *names.split(",")} <= set(rows)
+    assert float(rows["none"][2]) > 2 * float(rows["gradinit"][2])  # the gradient norm
+    status, out, _ = run(*SMALL, "--compare", "none", "--format", "json")
+    whole = json.loads(out)
+    assert whole["comparison"]["coords"]["preparation"]["data"] == ["gradinit", "none"]
+    assert whole["method"] == "gradinit"
+
+
+def test_a_method_that_cannot_prepare_a_network_says_so_beside_the_others(run):
+    model = "resnet:stages=1,blocks=1,widths=4"
+    words = ("--model", model, "--steps", 2, "--half-batch", 16)
+    status, out, _ = run(*words, "--compare", "none,autoinit-jacobian")
+    assert status == 0
+    assert "autoinit-jacobian: ResNet" in out or "autoinit-jacobian: _" in out
+    assert "is no sequence of blocks" in " ".join(out.split())
+
+
+def test_a_module_of_the_users_own(run, tmp_path):
+    (tmp_path / "own_networks.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.Tanh(), nn.Linear(12, 10))\n"
+    )
+    words = ("--model", "own_networks:build", "--steps", 5, "--half-batch", 32)
+    first, second = (run(*words, "--seed", seed)[1] for seed in (1, 2))
+    assert "1.weight" in first and first != second
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (("--model", "mpl:depth=3"), 2, "Did you mean 'mlp'"),
+        (("--model", "mlp:depht=3"), 2, "Did you mean 'depth'"),
+        (("--model", "no_such_package.models:build"), 2, "there is no module"),
+        (("--data", "didgits"), 2, "digits"),
+        (("--data", "mnist:/nowhere"), 2, "/nowhere"),
+        (("--optimizer", "adam"), 2, "gamma was not given"),
+        (("--gamma", "-1"), 2, "gamma must be positive"),
+        (("--steps", "0"), 2, "steps must be"),
+        (("--compare", "none,lsvu"), 2, "Did you mean 'lsuv'"),
+        (("--exclude", "nothing*"), 2, "fits no trainable tensor"),
+        (("--half-batch", "100000"), 2, "100000"),
+        (("--plot", "s.gif"), 2, ".png, .pdf, .svg"),
+        (("--format", "csv"), 2, "--format json"),
+        (("--model", "mlp:depth=60,gain=1e4", "--steps", "2"), 4, "iteration 0"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_a_status(run, words, status, says):
+    done, out, err = run(*words)
+    assert (done, out) == (status, "")
+    assert err.startswith("error: ") and says in err and "Traceback" not in err
