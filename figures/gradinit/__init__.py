@@ -3,8 +3,10 @@
 One module draws one figure. ``README.md`` in this folder tells the parameters.
 """
 
+from figures.gradinit.comparison import Comparison
 from figures.gradinit.gradient_variance import GradientVariance
 from figures.gradinit.mlp_training import MLPTraining
+from figures.gradinit.scales import LearnedScales
 from figures.gradinit.vgg_training import VGGTraining
 
-__all__ = ["GradientVariance", "MLPTraining", "VGGTraining"]
+__all__ = ["Comparison", "GradientVariance", "LearnedScales", "MLPTraining", "VGGTraining"]
