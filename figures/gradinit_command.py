@@ -122,8 +122,8 @@ def gradinit(
         final=final,
         exclude=globs,
     )
-    from sigprop.modules import gradinit as learn
     from sigprop.modules.data import load_data
+    from sigprop.modules.gradinit import gradinit as learn
 
     images = load_data(data)
     network = _network(model, images, seed)

@@ -49,7 +49,8 @@ class LearnedScales(Figure):
         require_torch("figure gradinit/scales")
         from torch.nn.functional import cross_entropy
 
-        from sigprop.modules import architecture, gradinit, load_data
+        from sigprop.modules import architecture, load_data
+        from sigprop.modules.gradinit import gradinit
 
         effort, images, results = self.effort(budget), load_data("digits"), {}
         for done, (name, (spec, settings, _)) in enumerate(_NETWORKS.items()):

@@ -193,8 +193,8 @@ def compare_preparations(
     }
     found = xr.Dataset(data | signals, {"preparation": list(names), "layer": layers})
     units = {"seconds": "s", "grad_norm": "1", "loss": "nat", "stepped_loss": "nat"}
-    for name, variable in found.data_vars.items():
-        variable.attrs["units"] = units.get(str(name), "1")
+    for variable, values in found.data_vars.items():
+        values.attrs["units"] = units.get(str(variable), "1")
     settings = task.settings
     return found.assign_attrs(optimizer=settings.optimizer, lr=settings.lr, gamma=settings.gamma)
 
