@@ -49,6 +49,10 @@ def test_its_sign_is_not_differentiated_and_zero_counts_as_positive():
     parts = quotient((theta**2).sum() / 2, [theta, still])
     # g = 0: (0 - 0) / eps - 1; g = 2: (2 - 2) / (2 + eps) - 1; unused: as g = 0.
     assert [float(p.detach()) for p in parts] == [2.0, 1.0]
+    a, b = tensor(1.5), tensor(0.0)  # g = (0, 1.5), Hg = (1.5, 0)
+    (first, second) = quotient((a * b).sum(), [a, b])
+    np.testing.assert_allclose(float(first.detach()), 1.5 / 1e-5 + 1, rtol=1e-12)
+    np.testing.assert_allclose(float(second.detach()), 1e-5 / 1.50001, rtol=1e-9)
 
 
 def square(output, batch):
