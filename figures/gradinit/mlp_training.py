@@ -182,7 +182,7 @@ class MLPTraining(Figure):
     def draw(
         self, results: Mapping[str, xr.Dataset], predictions: Mapping[str, xr.Dataset]
     ) -> Picture:
-        picture = Picture(figsize=(9.6, 6.4))
+        picture = Picture(figsize=(9.6, 5.8))
         panels = picture.subplots(len(results), 1, sharex=True, squeeze=False)[:, 0]
         some = next(iter(results.values()))
         for axes, (optimizer, result) in zip(panels, results.items()):
@@ -221,12 +221,12 @@ class MLPTraining(Figure):
         picture.legend(handles=handles, ncols=5)
         told = _told(some)
         setting = (
-            f"{told['network']}; {told['data']}, {told['train']} epochs of batches of "
+            f"{told['network']}; {told['data']}, {told['epochs']} of batches of "
             f"{told['batch']}; {some.seed.size} seeds, each a point, and their mean"
         )
         frame(
             picture,
-            f"Accuracy after {told['train']} epochs, by what was done before",
+            f"Accuracy after {told['epochs']}, by what was done before",
             setting,
             "After Zhu et al. (2021), GradInit. "
             "Weights N(0, gain² 2/fan_in). The learning rates are given, none is chosen. "
@@ -246,11 +246,12 @@ def _told(result: xr.Dataset) -> dict[str, Any]:
 
     study = json.loads(result.attrs["study"])
     first = next(iter(study["cases"].values()))["network"]
+    epochs = study["recipe"]["epochs"]
     shape = dict(option.split("=") for option in first.partition(":")[2].split(","))
     return {
         "network": f"{shape['depth']} hidden layers of {shape['width']}, ReLU",
         "data": study["data"]["name"],
-        "train": study["recipe"]["epochs"],
+        "epochs": "1 epoch" if epochs == 1 else f"{epochs} epochs",
         "batch": study["recipe"]["batch"],
     }
 
