@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from sigprop.errors import SigpropError, SpecError, Unsupported
+from sigprop.errors import SigpropError, SpecError, UnknownName, Unsupported
 from sigprop.modules._sums import Found, Place, Sums
 from sigprop.modules._watch import Row, Watch, layers_of
 from sigprop.modules.recording import tensors_in
+from sigprop.registry import did_you_mean
 
 __all__ = ["Loss", "Pass", "run"]
 
@@ -37,10 +38,11 @@ def run(
     seed: int,
     inputs: int,
     axis: int,
+    end: str | None,
 ) -> Pass:
     """Send ``batch`` forward and the gradient of ``loss``, or a cotangent, backward."""
     layers = layers_of(model, names)
-    watch = Watch(layers, inputs, axis)
+    watch = Watch(layers, inputs, axis, end)
     arguments, keywords, leaves = _lent(batch)
     with torch.enable_grad():
         with watch.on(), Sums(watch, sums) as additions:
@@ -52,7 +54,10 @@ def run(
                 raise _failed(model, error) from error
         roots = leaves + watch.leaves
         roots += [p for start in watch.starts for p in start.parameters() if p.requires_grad]
-        value, cotangents = _backward(output, loss, seed, inputs, axis)
+        if end is None:
+            value, cotangents = _backward(output, loss, seed, inputs, axis)
+        else:
+            value, cotangents = _entering(watch, end, seed)
         if not roots or not value:
             where = f" {watch.severed} ran without a graph." if watch.severed else ""
             raise Unsupported(
@@ -77,7 +82,7 @@ def run(
 
 def _backward(
     output: Any, loss: Loss | None, seed: int, inputs: int, axis: int
-) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
+) -> tuple[list[Any], list[torch.Tensor] | None]:
     """What is differentiated, and from where."""
     if loss is not None:
         value = loss(output)
@@ -89,15 +94,33 @@ def _backward(
             )
         return ([value] if value.requires_grad else []), None
     ends = [t for t in tensors_in(output) if t.is_floating_point() and t.requires_grad]
+    return ends, _cotangents([(t.shape, t.device, t.dtype) for t in ends], seed, inputs, axis)
+
+
+def _entering(watch: Watch, end: str, seed: int) -> tuple[list[Any], list[torch.Tensor]]:
+    if watch.entrance is None:
+        known = [row.label for row in watch.rows]
+        raise UnknownName(
+            f"no watched layer or residual sum with a gradient is called {end!r}, so no cotangent "
+            f"can enter there.{did_you_mean(end, known)}"
+        )
+    edge, *like = watch.entrance
+    return [edge], _cotangents([tuple(like)], seed, watch.inputs, watch.axis)
+
+
+def _cotangents(
+    ends: Sequence[tuple[Any, ...]], seed: int, inputs: int, axis: int
+) -> list[torch.Tensor]:
+    """Isotropic, of unit length for each input, for tensors of (shape, device, dtype)."""
     generator = torch.Generator().manual_seed(seed)
-    cotangents = []
-    for end in ends:
-        normal = torch.randn(end.shape, generator=generator, dtype=torch.float64)
-        runs = end.dim() > axis and end.shape[axis] == inputs
-        others = [d for d in range(end.dim()) if d != axis or not runs]
+    made = []
+    for shape, device, dtype in ends:
+        normal = torch.randn(shape, generator=generator, dtype=torch.float64)
+        runs = len(shape) > axis and shape[axis] == inputs
+        others = [d for d in range(len(shape)) if d != axis or not runs]
         normal /= torch.linalg.vector_norm(normal, dim=others, keepdim=True)
-        cotangents.append(normal.to(end.device, end.dtype))
-    return ends, cotangents
+        made.append(normal.to(device, dtype))
+    return made
 
 
 def _lent(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], list[torch.Tensor]]:

@@ -83,10 +83,20 @@ class Watch:
         How many there are.
     axis : int
         Of an output, over which they run.
+    end : str, optional
+        Label of the row at which a cotangent is to enter.
     """
 
-    def __init__(self, layers: Mapping[str, torch.nn.Module], inputs: int, axis: int) -> None:
-        self.layers, self.inputs, self.axis = layers, inputs, axis
+    def __init__(
+        self,
+        layers: Mapping[str, torch.nn.Module],
+        inputs: int,
+        axis: int,
+        end: str | None = None,
+    ) -> None:
+        self.layers, self.inputs, self.axis, self.end = layers, inputs, axis, end
+        # Not the tensor itself, which may be written to later, but where it stands in the graph.
+        self.entrance: tuple[Any, torch.Size, torch.device, torch.dtype] | None = None
         self.rows: list[Row] = []
         self.starts: list[torch.nn.Module] = []  # layers at which the graph begins
         self.leaves: list[torch.Tensor] = []  # or begins because this watch made it
@@ -167,6 +177,9 @@ class Watch:
 
         if y.requires_grad:
             y.register_hook(hook)
+            if row.label == self.end:
+                edge = torch.autograd.graph.get_gradient_edge(y)
+                self.entrance = edge, y.shape, y.device, y.dtype
 
     def _runs(self, y: torch.Tensor) -> bool:
         return y.dim() > self.axis and y.shape[self.axis] == self.inputs

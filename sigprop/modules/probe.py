@@ -42,6 +42,7 @@ def probe(
     redraw: Redraw | None = None,
     seed: int = 0,
     axis: int = 0,
+    end: str | None = None,
 ) -> xr.Dataset:
     r"""Second moments, gradients, cosines and dead units of every layer of a module.
 
@@ -68,6 +69,9 @@ def probe(
         Of the networks drawn, of the cotangent, and of what is random in a forward pass (dropout).
     axis : int
         Over which inputs run, in the batch and in the outputs of layers: 1 for sequences first.
+    end : str, optional
+        A row, layer or sum, at which the cotangent enters in place of the output: of use where
+        the last layer is 0.
 
     Returns
     -------
@@ -138,6 +142,11 @@ def probe(
             "both a callable that builds the model and redraw= were given, and each of them would "
             "draw the weights. Give one of the two."
         )
+    if loss is not None and end is not None:
+        raise SpecError(
+            f"end={end!r} says where a cotangent enters, and loss= that there is none. Give one of "
+            "the two."
+        )
     drawn = given is not None and (networks > 1 or redraw is not None)
     if given is not None:
         refuse_unreadable(given)
@@ -154,7 +163,7 @@ def probe(
                     _draw(current, redraw, own)
                 if not network:
                     sums = _sums(current, batch, count, axis)
-                passes.append(run(current, batch, loss, names, sums[0], own, count, axis))
+                passes.append(run(current, batch, loss, names, sums[0], own, count, axis, end))
         _check(passes, network)
     shapes = [tuple(tensor.shape) for tensor in tensors_in(batch)]
     return _label.dataset(
@@ -166,7 +175,7 @@ def probe(
             "model": f"{type(current).__module__}.{type(current).__qualname__}",
             "parameters": sum(parameter.numel() for parameter in current.parameters()),
             "batch": " ".join(map(str, shapes)),
-            "backward": "unit cotangent" if loss is None else "loss",
+            "backward": f"unit cotangent at {end or 'the output'}" if loss is None else "loss",
             "mode": "training" if current.training else "evaluation",
             "networks": networks,
             "drawn": "drawn anew" if drawn or given is None else "as it stands",

@@ -292,6 +292,23 @@ def test_residual_sums_of_networks_that_nobody_here_wrote():
     np.testing.assert_allclose(words.trunk_second_moment[1:], 1, rtol=1e-3)
 
 
+def test_a_cotangent_may_enter_at_any_row():
+    """Ahead of an output layer of zeros, and of an activation in place that follows the row."""
+    model = mlp(4, 9, 7, 3)
+    with torch.no_grad():
+        model[4].weight.zero_(), model[4].bias.zero_()
+    x = torch.randn(5, 4)
+    assert (probe(model, x).gradient_second_moment[:4] == 0).all()
+    found = probe(model, x, end="2")
+    np.testing.assert_allclose(found.gradient_second_moment[2] * 7, 1, rtol=1e-6)
+    assert (found.gradient_second_moment[:2] > 0).all()
+    assert np.isnan(found.gradient_second_moment[3:]).all()
+    with pytest.raises(UnknownName, match="called '9'"):
+        probe(model, x, end="9")
+    with pytest.raises(SpecError, match="one of the two"):
+        probe(model, x, end="2", loss=lambda y: y.sum())
+
+
 # --------------------------------------------------------------------- no trace
 
 
