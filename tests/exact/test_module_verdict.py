@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import xarray as xr
-from scipy.special import digamma
+from scipy.special import digamma, polygamma
 from scipy.stats import binom
 
 torch = pytest.importorskip("torch", reason="modules are those of torch", exc_type=ImportError)
@@ -63,29 +63,29 @@ def judged(build, batch=None, networks=5, **options):
 
 
 def test_a_plain_he_net_keeps_its_norm_and_loses_its_angles():
-    found = judged(plain, networks=16)
+    found = judged(lambda: plain(50, 1.0, 128), torch.randn(12, 128), networks=8)
     assert [f.kind for f in found.findings] == ["collapsing"] and found.exit_status == 1
     assert found.findings[0].start == "0" and [c.seen for c in found.changes] == ["no", "no"]
 
 
 @pytest.mark.parametrize("gain, kind", [(1.5, "exploding"), (0.7, "vanishing")])
 def test_a_gain_explodes_or_vanishes_at_the_rate_of_theory_both_ways(gain, kind):
-    r"""ln(g^2 2 chi^2_k / n) a layer, k binomial; one input. Sees 0.02 nats a layer."""
-    networks, depth, width = 400, 30, 48
+    r"""ln(g^2 2 chi^2_k / n) a layer, k binomial; one input. Sees a tenth of 0.8 nats a layer."""
+    networks, depth, width = 100, 20, 48
     k = np.arange(1, width + 1)
     chance = binom.pmf(k, width, 0.5)
-    log = digamma(k / 2) + math.log(2)
-    mean = float(chance @ log / chance.sum()) + math.log(2 * gain**2 / width)
-    variance = float(chance @ (log - log.mean()) ** 2) + 4 / width
+    log, own = digamma(k / 2), polygamma(1, k / 2)
+    mean = float(chance @ log) + math.log(4 * gain**2 / width)
+    variance = float(chance @ (own + (log - chance @ log) ** 2))
     batch = torch.randn(1, width)
     found = judged(lambda: plain(depth, gain), batch, networks)
     assert found.verdict == kind and {f.quantity for f in found.findings} == {"state", "gradient"}
     assert [f.start for f in found.findings] == ["0", str(2 * depth - 2)]
     se = math.sqrt(variance / (depth - 1) / networks)
     forward, backward = found.changes
-    assert_agrees(forward.rate, mean, se, resolution=0.02)
+    assert_agrees(forward.rate, mean, se, resolution=0.08)
     # The gradient meets the same counts; at finite width its mean log differs by O(1 / width^2).
-    assert_agrees(backward.rate, mean, se, resolution=0.02)
+    assert_agrees(backward.rate, mean, se, resolution=0.08)
 
 
 def test_residual_nets_explode_without_a_scale_and_not_with_it():

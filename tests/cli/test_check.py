@@ -1,0 +1,167 @@
+"""The command check: verdicts, exit statuses, and one sentence for every mistake."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from sigprop import cli
+
+torch = pytest.importorskip("torch", reason="modules are those of torch", exc_type=ImportError)
+
+SOURCE = """
+import torch
+from torch import nn
+
+def linear(width, gain):
+    made = nn.Linear(width, width, bias=False)
+    nn.init.normal_(made.weight, std=gain * (2 / width) ** 0.5)
+    return made
+
+def plain(depth=20, gain=1.0):
+    layers = [m for _ in range(depth) for m in (linear(24, gain), nn.ReLU())]
+    return nn.Sequential(*layers, nn.Linear(24, 3))
+
+def loud(depth=20):
+    return plain(depth, 2.0)
+
+class Block(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.one, self.two, self.scale = linear(24, 1.0), linear(24, 0.7), scale
+
+    def forward(self, h):
+        return h + self.scale * self.two(torch.relu(self.one(h)))
+
+def good(depth=6):
+    return nn.Sequential(*(Block(depth**-0.5) for _ in range(depth)), nn.Linear(24, 3))
+
+def silent():
+    model = good()
+    nn.init.zeros_(model[-1].weight)
+    return model
+
+def words():
+    return nn.Sequential(nn.Embedding(9, 24), *good())
+
+def infinite():
+    return nn.Sequential(linear(24, 1e30), linear(24, 1e30))
+
+def short():
+    return nn.Linear(24, 3)
+
+def needs(width):
+    return good()
+
+def number():
+    return 3
+
+def broken():
+    raise KeyError("gone")
+
+class Stored:
+    inner = good()
+"""
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch, capsys):
+    """Run the program beside a package of one's own: (status, stdout, stderr)."""
+    (tmp_path / "mine_to_check.py").write_text(SOURCE)
+    (tmp_path / "lacks.py").write_text("import no_such_thing_at_all")
+    (tmp_path / "fails.py").write_text("1 / 0")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def call(name, *words, command="check"):
+        target = name if ":" in name or not name.isidentifier() else f"mine_to_check:{name}"
+        given = words if "--input" in words else ("--input", "6,24", *words)
+        status = cli.main([command, target, *map(str, given)])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield call
+    torch.set_num_threads(threads)
+    for name in ("mine_to_check", "lacks", "fails"):
+        sys.modules.pop(name, None)
+
+
+def test_a_healthy_module_passes(check):
+    status, out, err = check("good")
+    assert (status, err) == (0, "") and out.rstrip().endswith("verdict: healthy")
+    assert "branch/trunk" in out and "5 network(s), 6 inputs" in out
+    assert check("good") == (status, out, err)  # to the last digit
+    assert check("good", "--seed", 1)[1] != out
+
+
+def test_an_exploding_one_fails_with_the_layer_and_what_to_try(check):
+    status, out, _ = check("loud")
+    assert status == 1 and out.rstrip().endswith("verdict: exploding")
+    assert "  he_:" in out
+    out = " ".join(out.split())
+    assert "exploding from 0 on" in out and "exploding from 38 on" in out
+
+
+def test_a_classifier_of_zeros_is_seen_through(check):
+    status, out, _ = check("silent", "--format", "json")
+    found = json.loads(out)
+    assert (status, found["verdict"]) == (0, "healthy")
+    assert found["probe"]["backward"] == "unit cotangent at 5"
+    assert [change["quantity"] for change in found["changes"]] == ["state", "gradient"]
+
+
+def test_words_and_single_modules(check):
+    assert check("words", "--input", "5,7", "--tokens", 9)[0] == 0
+    status, out, _ = check("mine_to_check:Stored.inner")
+    assert status == 0 and "1 network(s)" in out
+
+
+def test_depth_is_told_as_a_law(check):
+    status, out, _ = check("loud", "--depths", "5,10,20", "--format", "json")
+    state, gradient = json.loads(out)["depth_laws"]
+    assert status == 1 and state["better"] == gradient["better"] == "exponential"
+    # 2 ln 2 a layer less 5 / (2 width): the mean log at width 24; two errors are about 0.1.
+    assert abs(state["rate"] - 1.28) < 3 * state["rate_se"] < 0.4
+    assert "healthy" in check("good", "--depths", "4,6,8")[1]
+
+
+@pytest.mark.parametrize(
+    "name, words, status, said",
+    [
+        ("infinite", (), 4, "output of 1 (Linear) is not finite"),
+        ("short", (), 2, "a change needs two"),
+        ("needs", (), 2, "cannot be called without arguments"),
+        ("needs", ("--depths", "2,3,4"), 2, "cannot be called with depth="),
+        ("number", (), 2, "number returned int and not a torch.nn.Module"),
+        ("broken", (), 2, "broken raised KeyError: 'gone'"),
+        ("godo", (), 2, "Did you mean 'good'?"),
+        ("mine_to_check:SOURCE", (), 2, "has no 'SOURCE'"),
+        ("mine_to_check:torch.nn", (), 2, "is module and neither"),
+        ("nowhere:build", (), 2, "no module 'nowhere' of Python"),
+        ("lacks:build", (), 2, "imports no_such_thing_at_all"),
+        ("fails:build", (), 2, "importing fails raised ZeroDivisionError"),
+        ("no-colon", (), 2, "does not say what builds"),
+        ("good", ("--input", "6,23"), 2, "mat1 and mat2 shapes"),
+        ("good", ("--input", "6,0"), 2, "must be positive"),
+        ("good", ("--input", "x"), 2, "--input"),
+        ("good", ("--device", "cud"), 2, "Did you mean 'cuda'?"),
+        ("good", ("--replicas", 0), 2, "ensemble must be"),
+        ("good", ("--tolerance", 1), 2, "tolerance must be"),
+        ("good", ("--format", "csv"), 2, "--format json"),
+        ("good", ("--depths", "2,3"), 2, "three depths"),
+        ("good", ("--depths", "2,3,4", "--replicas", 1), 2, "one network a depth has none"),
+        ("mine_to_check:Stored.inner", ("--depths", "2,3,4"), 2, "it has one depth"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(check, name, words, status, said):
+    found, out, err = check(name, *words)
+    assert (found, out) == (status, "") and said in err and "Traceback" not in err
+
+
+def test_the_input_is_asked_for(check, capsys):
+    assert cli.main(["check", "mine_to_check:good"]) == 2
+    assert "no --input was given" in capsys.readouterr().err
