@@ -143,7 +143,8 @@ def named(name: str) -> Figure:
     import figures.dynamical_isometry
     import figures.fractional_moments
     import figures.gradinit
-    import figures.scaling_resnets  # noqa: F401  the four fill the registry
+    import figures.modules
+    import figures.scaling_resnets  # noqa: F401  all of them fill the registry
 
     ends = sorted(known for known in Figure.family if known.rpartition("/")[2] == name)
     if name not in Figure.family and ends:  # no distance of words finds these
