@@ -72,7 +72,8 @@ def build(
     -----
     The same law, exactly: forward and backward equal the reference's to rounding. Two things are of
     the ensemble and not of training: units under dropout, random slopes and signs are drawn once
-    (buffers), and batch normalisation is that of the batch at hand.
+    (buffers), and batch normalisation is that of the batch at hand. States are not rescaled, so
+    that a law that explodes overflows here, as it does in training.
     """
     if not isinstance(ensemble, Ensemble):
         raise SpecError(

@@ -110,6 +110,17 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
             yield from tensors_in(entry)
 
 
+def _copied(value: Any) -> Any:
+    """The same with every tensor copied."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: _copied(entry) for key, entry in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(_copied(entry) for entry in value)
+    return value
+
+
 def record(model: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> Graph:
     """Run ``model(*inputs, **options)`` once and return its graph; the model is left as it was.
 
@@ -121,6 +132,7 @@ def record(model: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -
     SpecError
         If the forward fails: the message names the module and what torch said.
     """
+    inputs, options = _copied(inputs), _copied(options)  # it may begin with an operation in place
     graph = Graph()
     recorder = _Recorder(graph, model)
     with undisturbed(model), torch.no_grad():

@@ -270,6 +270,12 @@ def test_the_module_is_left_as_it_was_by_a_forward_that_fails():
     assert all(m.training and not m._forward_hooks for m in model.modules())
 
 
+def test_the_example_is_left_as_it_was_by_a_module_that_works_in_place():
+    x = torch.tensor([[-1.0, 2.0, -3.0, 4.0]])
+    found = anatomy(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3)), x)
+    assert x.tolist() == [[-1.0, 2.0, -3.0, 4.0]] and found.layers[0].reads == "relu"
+
+
 def test_a_buffer_that_the_forward_changes_is_put_back():
     class Counts(nn.Module):
         def __init__(self):

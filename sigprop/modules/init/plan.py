@@ -86,7 +86,8 @@ class Plan:
             raise SpecError(
                 f"{scheme}_ of {type(model).__name__} needs an example input: which layers there "
                 "are, in which order, and what is added to what is found by running the module "
-                f"once. Write {scheme}_(model, x), x of the shape that the module takes."
+                f"once. Write {scheme}_(model, x), x of the shape that the module takes, or "
+                f"{scheme}_(model, anatomy=anatomy(model, ...))."
             )
         self.scheme, self.model, self.generator = scheme, model, generator
         self.anatomy = anatomy_of(model, *inputs) if found is None else found
@@ -119,9 +120,9 @@ class Plan:
             )
         s = self.anatomy.sums[0]
         return (
-            f"scheme {self.scheme!r} is not defined for residual networks with a trunk of its own, "
-            f"and {where(self.model, s.block)} adds a branch to one. Use it on a plain network, or "
-            "scaled_, fixup_ or skipinit_ here."
+            f"scheme {self.scheme!r} is of plain networks, and "
+            f"{where(self.model, s.block)} adds a branch to a trunk. Use it on a plain network, "
+            "or scaled_, fixup_ or skipinit_ here."
         )
 
     # ------------------------------------------------------------------ activation

@@ -46,7 +46,7 @@ class InitReport:
     Attributes
     ----------
     scheme : str
-        Name of the scheme in `sigprop.schemes`.
+        Name of the initialiser, without its underscore.
     options : dict
         Its parameters.
     sums : int
