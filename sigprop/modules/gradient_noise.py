@@ -20,6 +20,7 @@ from torch import nn
 
 from sigprop.errors import NonFinite, SpecError
 from sigprop.modules.gradient_quotient import Loss, scalar_loss
+from sigprop.modules.nested import examples
 from sigprop.modules.restoring import measuring, trainable
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ def gradient_noise(model: nn.Module, batches: Iterable[Any], loss_fn: Loss) -> x
     ----------
     model : nn.Module
     batches : iterable
-        At least 16 batches of one size, as for `sigprop.modules.gradinit`: a tuple whose first
-        entry the model reads, a dict of its arguments, or a tensor. They are gone through twice,
-        so an iterator is kept in memory.
+        At least 16 batches of one size, and an end, as for `sigprop.modules.gradinit`: a tuple
+        whose first entry the model reads, a dict of its arguments, or a tensor. A shorter last one
+        is left out. They are gone through twice, so all are kept in memory.
     loss_fn : callable
         ``loss_fn(output, batch)``, a mean over examples.
 
@@ -53,7 +54,7 @@ def gradient_noise(model: nn.Module, batches: Iterable[Any], loss_fn: Loss) -> x
     Raises
     ------
     SpecError
-        If there are fewer than 16 batches or no trainable parameter.
+        If there are fewer than 16 batches, of one size, or no trainable parameter.
     NonFinite
         If a loss or a gradient is not finite.
 
@@ -64,7 +65,7 @@ def gradient_noise(model: nn.Module, batches: Iterable[Any], loss_fn: Loss) -> x
     parameters. Batch normalisation takes the statistics of the batch. The model is left as it was.
     """
     parameters = trainable(model, "gradient noise")
-    held = list(batches)
+    held = _of_one_size(list(batches))
     if len(held) < LEAST_BATCHES:
         raise SpecError(
             f"gradient noise needs at least {LEAST_BATCHES} batches, got {len(held)}: of pure "
@@ -87,6 +88,21 @@ def gradient_noise(model: nn.Module, batches: Iterable[Any], loss_fn: Loss) -> x
         norms = [float(value.detach().double().norm()) for value in values]
     length = np.array([float(t.square().sum()) for t in total])
     return _labelled(list(parameters), count, squares, products, length, np.array(norms))
+
+
+def _of_one_size(batches: list[Any]) -> list[Any]:
+    """Leave a short last batch out, as the end of a loader is; refuse any other difference."""
+    sizes = [examples(batch) for batch in batches]
+    if len(batches) > 1 and sizes[-1] < sizes[0]:
+        batches, sizes = batches[:-1], sizes[:-1]
+    other = [size for size in sizes if size != sizes[0]]
+    if other:
+        raise SpecError(
+            f"batches of {sizes[0]} and of {other[0]} examples are mixed: the noise of a gradient "
+            "falls with the size of its batch. Yield batches of one size (a short last one is "
+            "left out)."
+        )
+    return batches
 
 
 def _gradients(

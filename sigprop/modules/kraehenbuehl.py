@@ -31,7 +31,7 @@ from sigprop.errors import NonFinite, SpecError, Unsupported
 from sigprop.modules.init_result import InitResult
 from sigprop.modules.nested import call, floating
 from sigprop.modules.restoring import Run, initialising, trainable
-from sigprop.modules.weight_layers import Again, WeightLayer, visit, weight_layers
+from sigprop.modules.weight_layers import Again, WeightLayer, acting, visit, weight_layers
 from sigprop.spec import check_count, check_number
 
 __all__ = ["kraehenbuehl"]
@@ -96,10 +96,11 @@ def kraehenbuehl(
 
     Notes
     -----
-    A layer without a trainable bias keeps its channels' means. Frozen weights stay; a shared
-    weight is set where it acts first. Batch normalisation takes the statistics of the batch, behind
-    which nothing is homogeneous. Modes, buffers and random numbers are as before. Cost: two passes
-    forward, and one forward, one back and one forward a sweep.
+    A layer without a trainable bias keeps its channels' means. Frozen weights stay, and so do those
+    of layers that are not called as modules; a shared weight is set where it acts first. Batch
+    normalisation takes the statistics of the batch, behind which nothing is homogeneous. Modes,
+    buffers and random numbers are as before. Cost: three passes forward, and one forward, one back
+    and two forward a sweep.
 
     Status: exact within layers; between layers exact for homogeneous chains and fixed probes.
     """
@@ -130,9 +131,11 @@ def kraehenbuehl(
     with initialising(model, "kraehenbuehl", settings, apply=apply) as run:
         run.warnings += words
         inputs = run.measured.inputs(x)
-        acting = _within(run, model, inputs, layers, beta, generator)
+        layers, unseen = acting(model, inputs, layers, "this method")
+        run.warnings += unseen
+        in_order = _within(run, model, inputs, layers, beta, generator)
         if between:
-            _between(run, model, inputs, acting, generator)
+            _between(run, model, inputs, in_order, generator)
         run.changed |= {layer.weight_name for layer in layers}
         run.changed |= {layer.bias_name for layer in layers if layer.bias_name}
     return run.result
@@ -169,15 +172,11 @@ def _within(
 
     order = visit(model, inputs, layers, normalise)
     by_name = {layer.name: layer for layer in layers}
-    acting = [by_name[name] for name in order]
-    set_so_far = {layer.weight_name for layer in acting}
-    unseen = sorted({layer.weight_name for layer in layers} - set_so_far)
-    if unseen:
-        run.warnings.append(f"Standard normal, and seen by no forward pass: {', '.join(unseen)}.")
-    uncentred = [layer.name for layer in acting if layer.bias is None]
+    in_order = [by_name[name] for name in order]
+    uncentred = [layer.name for layer in in_order if layer.bias is None]
     if uncentred:
         run.warnings.append(f"Without a trainable bias, so not centred: {', '.join(uncentred)}.")
-    return acting
+    return in_order
 
 
 def _channels(layer: WeightLayer, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,7 +21,7 @@ from torch import nn
 from sigprop.errors import NonFinite, SpecError
 from sigprop.modules.init_result import InitResult
 from sigprop.modules.restoring import initialising, trainable
-from sigprop.modules.weight_layers import Again, WeightLayer, visit, weight_layers
+from sigprop.modules.weight_layers import Again, WeightLayer, acting, visit, weight_layers
 from sigprop.spec import check_count, check_number
 
 __all__ = ["lsuv"]
@@ -78,7 +78,7 @@ def lsuv(
     -----
     Frozen weights stay; a shared weight is set where it acts first. Batch normalisation takes the
     statistics of the batch. Modes, buffers and random numbers are as before, and the parameters
-    too if anything is raised. Cost: one forward pass, and each layer twice or thrice.
+    too if anything is raised. Cost: two forward passes, and each layer once or twice more.
 
     Status: exact; the outputs on ``x`` have the variance that is asked for.
     """
@@ -101,6 +101,8 @@ def lsuv(
     with initialising(model, "lsuv", settings, apply=apply) as run:
         run.warnings += words
         inputs = run.measured.inputs(x)
+        layers, unseen = acting(model, inputs, layers, "LSUV")
+        run.warnings += unseen
         _make_orthonormal(layers, seed)
 
         def settle(layer: WeightLayer, output: torch.Tensor, again: Again) -> torch.Tensor:
@@ -123,19 +125,12 @@ def lsuv(
                 )
             return output
 
-        order = visit(model, inputs, layers, settle)
+        visit(model, inputs, layers, settle)
         run.changed |= {layer.weight_name for layer in layers}
         run.changed |= {layer.bias_name for layer in layers if layer.bias_name}
-        unseen = sorted({layer.weight_name for layer in layers} - _weights(layers, order))
-        if unseen:
-            run.warnings.append(f"Orthonormal, but seen by no forward pass: {', '.join(unseen)}.")
         if centre and any(layer.bias is None for layer in layers):
             run.warnings.append("Layers without a trainable bias are not centred.")
     return run.result
-
-
-def _weights(layers: list[WeightLayer], order: list[str]) -> set[str]:
-    return {layer.weight_name for layer in layers if layer.name in order}
 
 
 def _make_orthonormal(layers: list[WeightLayer], seed: int) -> None:

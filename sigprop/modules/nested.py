@@ -15,7 +15,7 @@ from torch import nn
 
 from sigprop.errors import Unsupported
 
-__all__ = ["call", "floating", "mapped"]
+__all__ = ["call", "examples", "floating", "mapped"]
 
 
 def mapped(function: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
@@ -71,6 +71,13 @@ def floating(value: Any, whose: str) -> list[torch.Tensor]:
             "dataclasses."
         )
     return found
+
+
+def examples(batch: Any) -> int:
+    """Return how many examples a batch holds: the length of its first tensor; 0 if it has none."""
+    for tensor in _tensors(batch):
+        return len(tensor) if tensor.ndim else 0
+    return 0
 
 
 def call(model: nn.Module, inputs: Any) -> Any:

@@ -68,8 +68,16 @@ class Measured:
     widened: bool
 
     def inputs(self, value: Any) -> Any:
-        """Widen half-precision tensors in ``value`` as the module itself was widened."""
-        return mapped(lambda t: t.float() if t.dtype in _HALF else t, value)
+        """Widen half-precision tensors in ``value``, as the module itself is widened.
+
+        Tensors of inference mode are copied: others can be differentiated through.
+        """
+
+        def plain(tensor: torch.Tensor) -> torch.Tensor:
+            wide = tensor.float() if tensor.dtype in _HALF else tensor
+            return wide.clone() if wide.is_inference() else wide
+
+        return mapped(plain, value)
 
 
 @contextlib.contextmanager
@@ -101,6 +109,7 @@ def measuring(model: nn.Module, batch_norm: BatchNorm = "batch") -> Iterator[Mea
     devices = {p.device for p in model.parameters()}
     gpus = [d for d in devices if d.type == "cuda"]
     with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.random.fork_rng(devices=gpus))
         for kind in sorted({"cpu", *(device.type for device in devices)}):
             stack.enter_context(torch.autocast(kind, enabled=False))

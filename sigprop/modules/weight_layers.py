@@ -20,7 +20,7 @@ from torch.nn.utils import parametrize
 from sigprop.errors import SpecError, Unsupported
 from sigprop.modules.nested import call
 
-__all__ = ["WeightLayer", "names_of", "visit", "weight_layers"]
+__all__ = ["WeightLayer", "acting", "names_of", "visit", "weight_layers"]
 
 _KINDS = (nn.Linear, nn.modules.conv._ConvNd)
 
@@ -179,6 +179,32 @@ def _hooked(layers: list[WeightLayer], visitor: Visitor) -> Iterator[list[Weight
     finally:
         for handle in handles:
             handle.remove()
+
+
+def acting(
+    model: nn.Module, inputs: Any, layers: list[WeightLayer], method: str
+) -> tuple[list[WeightLayer], list[str]]:
+    """Return those of ``layers`` whose weight acts on these inputs, and sentences of the others.
+
+    A layer that is called as a function, past its hooks, is not seen: no method could tell what
+    it puts out, so its weight is better left alone.
+
+    Raises
+    ------
+    SpecError
+        If none acts.
+    """
+    order = visit(model, inputs, layers, lambda layer, output, again: output)
+    weights = {layer.weight_name for layer in layers if layer.name in order}
+    found = [layer for layer in layers if layer.weight_name in weights]
+    if not found:
+        raise SpecError(
+            f"no linear or convolutional layer of {type(model).__name__} is called as a module: "
+            f"{method} has nothing to set. Give the network that calls them."
+        )
+    unseen = sorted({layer.weight_name for layer in layers} - weights)
+    words = [f"Seen by no forward pass and left as they are: {', '.join(unseen)}."]
+    return found, words if unseen else []
 
 
 def visit(model: nn.Module, inputs: Any, layers: list[WeightLayer], visitor: Visitor) -> list[str]:

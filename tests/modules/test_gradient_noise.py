@@ -108,6 +108,10 @@ def test_bad_input_is_one_error_and_the_model_is_as_it_was():
     before = picture(model)
     with pytest.raises(SpecError, match="at least 16 batches, got 15"):
         gradient_noise(model, normal(15, 3), mean)
+    with pytest.raises(SpecError, match="batches of 3 and of 4 examples are mixed"):
+        gradient_noise(model, [*normal(16, 3), *normal(2, 4)], mean)
+    with pytest.raises(SpecError, match="at least 16 batches, got 15"):  # the last is short
+        gradient_noise(model, [*normal(15, 3), *normal(1, 2)], mean)
     with pytest.raises(SpecError, match=r"a tensor of shape \(3,\): the gradient is that of one"):
         gradient_noise(model, normal(16, 3), lambda y, x: y)
     with pytest.raises(SpecError, match="does not depend on any trainable parameter"):

@@ -138,6 +138,17 @@ def test_structured_outputs_shared_and_frozen_layers():
     assert result.after["rate_ratio"] < 1.1
 
 
+def test_layers_that_no_hook_sees_are_left_alone_and_inference_mode_is_no_obstacle():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 12, batch_first=True), nn.Linear(8, 3))
+    kept = bits(model[0].self_attn.out_proj.weight)
+    with torch.inference_mode():
+        result = kraehenbuehl(model, torch.randn(6, 4, 8))
+    assert bits(model[0].self_attn.out_proj.weight) == kept
+    assert "left as they are: 0.self_attn.out_proj.weight." in " ".join(result.warnings)
+    assert [p.is_inference() for p in model.parameters()] == [False] * 14
+
+
 def grouped():
     return nn.Sequential(nn.ConvTranspose2d(4, 4, 2, groups=2))
 

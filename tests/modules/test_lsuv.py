@@ -107,7 +107,7 @@ class Tangled(nn.Module):
 def test_order_of_execution_reuse_shared_frozen_and_unused_layers():
     torch.manual_seed(0)
     model = Tangled().double()
-    frozen = bits(model.frozen.weight)
+    frozen, unused = bits(model.frozen.weight), bits(model.unused.weight)
     x = (torch.randn(30, 5).double(), torch.tensor(0.5).double())
     result = lsuv(model, x, tolerance=1e-12)
     once = [
@@ -120,7 +120,8 @@ def test_order_of_execution_reuse_shared_frozen_and_unused_layers():
     words = " ".join(result.warnings)
     assert "Frozen and left as they are: frozen." in words
     assert "set where it acts first: again." in words
-    assert "seen by no forward pass: unused.weight" in words
+    assert "Seen by no forward pass and left as they are: unused.weight." in words
+    assert bits(model.unused.weight) == unused
     # A dict names the arguments; the outcome is the same.
     other = Tangled().double()
     other.load_state_dict(model.state_dict())
