@@ -6,6 +6,7 @@ import json
 import sys
 
 import pytest
+import xarray as xr
 
 from sigprop import cli
 
@@ -160,6 +161,26 @@ def test_depth_is_told_as_a_law(check):
 def test_what_is_wrong_is_said_in_one_sentence(check, name, words, status, said):
     found, out, err = check(name, *words)
     assert (found, out) == (status, "") and said in err and "Traceback" not in err
+
+
+def test_probe_prints_writes_and_draws_what_was_measured(check, tmp_path):
+    words = ("--replicas", 2, "--out", "found.nc", "--plot", "found.png")
+    status, out, err = check("good", *words, command="probe")
+    assert status == 0 and "wrote found.nc" in err and "wrote found.png" in err
+    assert [line.split()[0] for line in out.splitlines()[3:6]] == ["0.one", "0.two", "1.one"]
+    with xr.open_dataset(tmp_path / "found.nc", engine="h5netcdf") as found:
+        assert found.sizes["layer"] == 13 and found.sizes["sum"] == 6
+        line = next(line for line in out.splitlines() if line.split()[:1] == ["1.two"])
+        assert float(line.split()[2]) == pytest.approx(
+            float(found.second_moment.sel(layer="1.two")), rel=1e-3
+        )
+    assert (tmp_path / "found.png").stat().st_size > 10_000
+    told = json.loads(check("good", "--names", "0.*", "--format", "json", command="probe")[1])
+    assert told["coords"]["layer"]["data"] == ["0.one", "0.two"]
+    csv = check("good", "--format", "csv", command="probe")[1].splitlines()
+    assert csv[0].startswith("layer,second_moment,") and len(csv) == 15
+    assert check("good", "--names", "2.tow", command="probe")[0] == 2
+    assert check("good", "--plot", "x.gif", command="probe")[0] == 2
 
 
 def test_the_input_is_asked_for(check, capsys):

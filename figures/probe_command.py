@@ -1,0 +1,109 @@
+"""The command ``probe``: what a module does to signals, as a table, a file or a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sigprop import options
+from sigprop.commands import Format
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["probe"]
+
+
+def probe(
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE:CALLABLE", help="What builds it: my.models:build")
+    ],
+    shape: Annotated[
+        str | None,
+        typer.Option("--input", metavar="N,N,...", help="Shape of a batch, as in 8,3,32,32."),
+    ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens", help="Inputs are whole numbers below this one, as of words."),
+    ] = None,
+    replicas: Annotated[int, typer.Option("--replicas", help="Networks; each is built anew.")] = 5,
+    seed: Annotated[int, typer.Option("--seed", help="Of networks and inputs.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    names: Annotated[
+        str | None,
+        typer.Option("--names", metavar="NAME,...", help="Patterns, as layer1.*; default: all."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.nc", help="Write all as a netCDF file.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw: .png, .pdf or .svg.")
+    ] = None,
+    style: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.table,
+) -> None:
+    """Measure a module of torch at initialisation, layer by layer and sum by sum; no verdict.
+
+    For a verdict: sigprop check, with the same words.
+    """
+    import sys
+
+    from analysis.check_command import measured
+
+    if picture is not None:
+        from figures.commands import require_format
+
+        require_format(picture)
+    chosen = options.words(names)
+    _, found = measured(target, shape, tokens, replicas, seed, device, names=chosen)
+    if style is Format.json:
+        from sigprop import export
+
+        print(export.json(found))
+    elif style is Format.csv:
+        print(found.drop_dims([d for d in ("sum",) if d in found.sizes]).to_dataframe().to_csv())
+    else:
+        print(_table(found))
+    if out is not None:
+        from figures._base import replacing
+
+        with replacing(out) as part:
+            found.to_netcdf(part, engine="h5netcdf")
+        print(f"wrote {out}", file=sys.stderr)
+    if picture is not None:
+        from figures.commands import save_picture
+        from figures.gallery.module_probe import draw
+
+        save_picture(draw(found), picture)
+        print(f"wrote {picture}", file=sys.stderr)
+
+
+def _table(found: xr.Dataset) -> str:
+    about = found.attrs
+    lines = [f"{about['title']} {about['batch']}, {about['mode']} mode, seed {about['seed']}"]
+    lines += _rows(found, "layer", "", ["dead_fraction"])
+    if "sum" in found.sizes:
+        lines += ["", *_rows(found, "sum", "sum_", ["branch_ratio"])]
+    if about["never_called"]:
+        lines.append(f"Never called: {about['never_called']}")
+    return "\n".join(lines)
+
+
+def _rows(found: xr.Dataset, dim: str, prefix: str, more: list[str]) -> list[str]:
+    heads = {
+        f"{prefix}second_moment": "mean square",
+        f"{prefix}gradient_second_moment": "of the gradient",
+        f"{prefix}cosine_mean": "cosine",
+        "dead_fraction": "dead",
+        "branch_ratio": "branch/trunk",
+    }
+    columns = [[dim, *map(str, found[dim].values)]]
+    if dim == "layer":
+        columns.append(["kind", *map(str, found.kind.values)])
+    for name, head in heads.items():
+        if name in (*more, *list(heads)[:3]):
+            columns.append([head, *(f"{value:.4g}" for value in found[name].values)])
+    widths = [max(map(len, column)) for column in columns]
+    rows = ["  ".join(c.rjust(w) for c, w in zip(row, widths)) for row in zip(*columns)]
+    return [rows[0], "-" * len(rows[0]), *rows[1:]]
