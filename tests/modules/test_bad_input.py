@@ -223,6 +223,18 @@ def test_fixup_refuses_what_its_exponent_is_not_for():
     encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
     with refused(encoder, Unsupported, r"the branch 'layers.0:1', which is attention"):
         init.fixup_(encoder, torch.ones(3, 1, 4))
+
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.gate = (nn.Linear(4, 4) for _ in range(3))
+
+        def forward(self, h):
+            f = self.two(torch.relu(self.one(h)))
+            return h + f * torch.sigmoid(self.gate(f))
+
+    with refused(gated := nn.Sequential(Gated()), Unsupported, "branch '0', which is no chain of"):
+        init.fixup_(gated, torch.ones(1, 4))
     with refused(model, SpecError, r"classifier must be one of zero, he, got 'zeros'"):
         init.fixup_(model, torch.ones(1, 8), classifier="zeros")
 

@@ -242,6 +242,8 @@ def _singular_values(model: nn.Module, x: torch.Tensor) -> np.ndarray:
 _ISOMETRIC = {
     "type B": lambda: residual_mlp((8,) * 13, (10, 8)),
     "type B, narrow branch": lambda: residual_mlp((8,) * 13, (6,)),
+    "type B, 200 blocks": lambda: residual_mlp((8,) * 201),
+    "type C, 200 blocks": lambda: residual_mlp((8,) * 201, kind="C"),
     "type C": lambda: residual_mlp((8, 8, 10, 10, 14), (6, 12), kind="C"),
     "type C, branch scalar": lambda: residual_mlp((8, 8, 10), kind="C", gain=True),
     "type B, branch scalar": lambda: residual_mlp((8, 8, 8), kind="B", gain=True),

@@ -45,8 +45,8 @@ def fixup_(
         the last sum.
 
     Other parameters, result and errors as for `he_`; also Unsupported for a branch of a single
-    weight layer, whose exponent divides by zero, and for attention, on whose branches Fixup is not
-    defined.
+    weight layer, whose exponent divides by zero, and for one that is no chain of layers, such as
+    attention and gates, for which Fixup is not defined.
 
     Notes
     -----
@@ -65,6 +65,12 @@ def fixup_(
                 f"scheme 'fixup' is not defined for the branch {s.name!r}, which is attention: its "
                 "scales are counted in layers that follow each other. Use skipinit_ or rezero_, "
                 "which are defined for any branch."
+            )
+        if not s.plain:
+            raise Unsupported(
+                f"scheme 'fixup' is not defined for the branch {s.name!r}, which is no chain of "
+                "layers: what gates or attends has no place in the count of its exponent. Use "
+                "skipinit_ or rezero_, which are defined for any branch."
             )
         if len(s.layers) < 2:
             raise Unsupported(

@@ -275,7 +275,11 @@ class Plan:
             elif name in self.kept:
                 settings.append(self.kept[name])
             else:
-                why = "no layer here reads it" if name in unused else "no part of the scheme"
+                why = (
+                    "not read in the pass of evaluation"
+                    if name in unused
+                    else "no part of the scheme"
+                )
                 settings.append(Setting(tensor=name, role="other", why=why))
         return InitReport(
             scheme=self.scheme,
