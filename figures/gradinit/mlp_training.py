@@ -27,6 +27,7 @@ __all__ = ["MLPTraining"]
 
 _GAINS = (0.7, 1.0, 1.5)
 _RATES = {"adam": 1e-3, "sgd": 0.1}
+_WORD = {"adam": "Adam", "sgd": "SGD"}
 _GAMMA = {"adam": 100.0, "sgd": 1.0}
 
 # (mean, deviation between five seeds) of the accuracy, NaN where it is not known.
@@ -214,7 +215,7 @@ class MLPTraining(Figure):
         if predictions:
             handles.append(
                 Line2D(
-                    [], [], marker="_", ls="", color=THEORY, label="measured before, ± deviation"
+                    [], [], marker="_", ls="", color=THEORY, label="measured elsewhere, ± deviation"
                 )
             )
         handles.append(Line2D([], [], color="0.6", ls=":", label="chance"))
@@ -277,9 +278,12 @@ def _sentences(results: Mapping[str, xr.Dataset]) -> list[str]:
     told = []
     for rival in ("none", "lsuv"):
         found = [
-            (f"{optimizer} at {gain:g}", str(result.verdict.sel(rival=rival, gain=gain).values))
+            (
+                f"{_WORD[optimizer]} at {gain:g}",
+                str(result.verdict.sel(rival=rival, gain=gain).values),
+            )
             for optimizer, result in results.items()
             for gain in result.gain.values
         ]
-        told.append(f"GradInit above {METHODS[rival]}: {tally(found)}.")
+        told.append(f"GradInit above {METHODS[rival]}, by gain: {tally(found)}.")
     return told

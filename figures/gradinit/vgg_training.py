@@ -183,7 +183,7 @@ class VGGTraining(Figure):
         ]
         if predictions:
             look = {"marker": "D", "ms": 4, "ls": "", "mfc": "w"}
-            told = "measured before, ± deviation of five seeds"
+            told = "measured elsewhere, ± deviation of five seeds"
             handles.append(Line2D([], [], color=THEORY, label=told, **look))
         handles.append(Line2D([], [], color="0.6", ls=":", label="chance"))
         picture.legend(handles=handles, ncols=5)
