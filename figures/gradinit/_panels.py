@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure as Picture
+from matplotlib.ticker import MaxNLocator
 
 from figures._style import PALETTE, frame, styled
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["comparison_panels", "draw_comparison", "draw_result", "method_looks"]
 
 _MARKS = "os^dvPX"
+_COLOURS = (*PALETTE, "#56b4e9")
 
 
 @styled
@@ -47,7 +49,7 @@ def draw_result(result: InitResult, what: str) -> Picture:
 def method_looks(names: list[str]) -> dict[str, dict[str, Any]]:
     """Colour and marker of every method."""
     return {
-        name: {"color": PALETTE[at % len(PALETTE)], "marker": _MARKS[at % len(_MARKS)]}
+        name: {"color": _COLOURS[at % len(_COLOURS)], "marker": _MARKS[at % len(_MARKS)]}
         for at, name in enumerate(names)
     }
 
@@ -80,6 +82,7 @@ def comparison_panels(panels: Any, found: xr.Dataset) -> None:
     panels[0].set_title("one step (dashed: chance, γ)")
     for axes, words in zip(panels[1:], ("outputs", "gradient by the outputs")):
         axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("weight layer, from the input")
         axes.set_title(f"variance of {words}")
 

@@ -122,3 +122,14 @@ def test_the_benchmark_of_wide_networks_runs(capsys):
     wide.main(["--quick", "--device", "cpu"])
     out = capsys.readouterr().out
     assert out.count("share of the floor") == 2 and "width 256, 64 inputs" in out
+
+
+def test_the_table_of_gradinit_is_printed(capsys):
+    from benchmarks import gradinit
+
+    gradinit.main(["--quick"])
+    shown = capsys.readouterr().out
+    for line in ("case o, MLP", "case c, MLP", "a whole run"):
+        row = next(row for row in shown.splitlines() if row.startswith(line))
+        assert row.split()[-1] in ("met", "MISSED")
+    assert gradinit.Line("x", 2.3, "passes", 2.2).row().endswith("MISSED")
