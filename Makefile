@@ -22,6 +22,7 @@ bench:  ## the tables of speeds, baselines included
 	$(PYTHON) -m benchmarks.images
 	$(PYTHON) -m benchmarks.spectrum
 	$(PYTHON) -m benchmarks.separability
+	$(PYTHON) -m benchmarks.gradinit
 	$(PYTHON) -m benchmarks.wide
 
 papers:  ## the figures of the papers at their full budget, into pictures/: minutes

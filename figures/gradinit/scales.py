@@ -84,6 +84,9 @@ class LearnedScales(Figure):
             found.plot_scales(panels[0, column])
             found.plot_history(panels[1, column])
             panels[0, column].set_title(words)
+            low, high = panels[0, column].get_ylim()
+            panels[0, column].set_ylim(low, high + 0.4 * (high - low))  # for the legend
+            panels[0, column].legend(loc="upper center")
         for axes in panels[:, 1:].flat:
             axes.set_ylabel("")
         settings = found.settings

@@ -245,6 +245,7 @@ class InitResult:
             if places:
                 ax.plot(places, values, marker=marks[kind], ms=3.5, lw=1, label=KINDS[kind])
         ax.axhline(1.0, color="0.6", lw=0.8, zorder=0)
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_xlabel("weight tensor, from the input")
         ax.set_ylabel("scale (1: as it was)")
         ax.legend()
@@ -270,9 +271,11 @@ class InitResult:
         case = np.asarray(self.history.get("case", np.full(len(values), "")))
         ax.plot(iterations, values, color="0.7", lw=0.7, zorder=1)
         words = {"c": "case c: lower the norm", "o": "case o: lower the stepped loss", "": column}
-        for which in _unique(case):
+        colours = {"c": "C0", "o": "C1"}  # one colour a case, whichever came first
+        for which in sorted(_unique(case)):
             chosen = case == which
-            ax.plot(iterations[chosen], values[chosen], ".", ms=3, label=words.get(which, which))
+            look = {"color": colours.get(which, "C0"), "label": words.get(which, which)}
+            ax.plot(iterations[chosen], values[chosen], ".", ms=3, **look)
         gamma = self.settings.get("gamma")
         if gamma is not None:
             ax.axhline(gamma, color="#222222", lw=0.9, ls="--", label=f"$\\gamma$ = {gamma:g}")
