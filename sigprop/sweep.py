@@ -30,7 +30,14 @@ import numpy as np
 
 from sigprop import journal, work
 from sigprop import result as results
-from sigprop.errors import Interrupted, OutputExists, ResultError, SpecError, StorageError
+from sigprop.errors import (
+    DeviceMemory,
+    Interrupted,
+    OutputExists,
+    ResultError,
+    SpecError,
+    StorageError,
+)
 from sigprop.grid import Grid, grid_of
 from sigprop.label import coordinates, estimates, software
 from sigprop.request import DEFAULT_QUANTILES, Request, on_device, requested
@@ -595,15 +602,17 @@ def run(
             assert log is not None
             log.path.unlink(missing_ok=True)
         return dataset
-    except (KeyboardInterrupt, BrokenExecutor, CancelledError, StorageError) as stop:
+    except (
+        KeyboardInterrupt, BrokenExecutor, CancelledError, StorageError, DeviceMemory
+    ) as stop:  # fmt: skip
         advice = "Nothing was kept, since no output was named."
         if path is not None:
             advice = (
                 f"{results.checkpoint_path(path)} keeps {len(table.done)} of {len(planned.same)} "
                 "points. Run the same with --resume (resume=True) to go on from there."
             )
-        if isinstance(stop, StorageError):
-            raise StorageError(f"{stop} {advice}") from stop
+        if isinstance(stop, StorageError | DeviceMemory):
+            raise type(stop)(f"{stop} {advice}") from stop
         what = "interrupted" if isinstance(stop, KeyboardInterrupt) else f"a worker died: {stop}"
         raise Interrupted(f"{what}. {advice}") from stop
     finally:

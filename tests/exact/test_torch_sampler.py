@@ -346,6 +346,18 @@ def test_a_sweep_over_torch_records_every_plan():
     assert np.isfinite(swept.log_norm_mean).all()
 
 
+def test_a_sweep_that_meets_less_memory_keeps_its_finished_points(tmp_path):
+    with pytest.raises(
+        DeviceMemory, match=r"ran out of memory .* keeps 1 of 2 points\. Run the same"
+    ):
+        sigprop.sweep(
+            {"scheme": "he", "law": "uniform", "block": "res3", "depth": 3},
+            {"width": [20, 60]},
+            sampler=Torch(Small(room=8 * 4 * 20 * 20)),
+            replicas=6, out=tmp_path / "a.nc", workers=1,
+        )  # fmt: skip
+
+
 # -------------------------------------------------------------------- precision
 
 

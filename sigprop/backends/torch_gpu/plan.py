@@ -1,7 +1,8 @@
 """What one network takes of a device, how many fit into a block, and how long a tape is.
 
 Everything here is arithmetic on the law and on a number of bytes: no device is asked. Sizes are
-those of the large arrays; a margin for the rest stands in the budget (`device`).
+those of the large arrays; a margin for the rest, the kept matrices of small networks among it,
+stands in the budget (`device`).
 """
 
 from __future__ import annotations

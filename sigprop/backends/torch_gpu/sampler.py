@@ -16,7 +16,7 @@ from sigprop.backends.base import Sampler, applicable
 from sigprop.backends.torch_gpu import plan as plans
 from sigprop.errors import DeviceMemory, SpecError
 from sigprop.extras import require_torch
-from sigprop.spec import Ensemble
+from sigprop.spec import Ensemble, check_count
 
 if TYPE_CHECKING:
     from sigprop.backends.torch_gpu.device import Device
@@ -70,7 +70,8 @@ class Torch(Sampler):
                     f"Use {known[0]}."
                 )
         self.device, self.precision, self.method = device, precision, method
-        self.given, self.halved = block, halved
+        self.given = None if block is None else check_count("block", block)
+        self.halved = halved
         self.segment = 0  # once it is planned; 0 is all layers
         self.budget: float | None = None  # bytes of a block, where they were fixed before
 
