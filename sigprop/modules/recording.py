@@ -60,8 +60,6 @@ class Node:
     children : list of Node
     left_by : list of str
         Modules whose output it is, the innermost first.
-    entered : list of str
-        Modules that received it as an argument, the outermost first.
     """
 
     index: int
@@ -78,7 +76,6 @@ class Node:
     floating: bool = True
     children: list[Node] = field(default_factory=list)
     left_by: list[str] = field(default_factory=list)
-    entered: list[str] = field(default_factory=list)
 
     @property
     def moved(self) -> bool:
@@ -220,12 +217,9 @@ class _Recorder(TorchFunctionMode):
         handles = []
 
         def before(name: str) -> Callable[..., None]:
-            def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            def hook(module: nn.Module, args: Any) -> None:
                 self.stack.append(name)
                 self.graph.called.append(name)
-                for tensor in tensors_in((args, kwargs)):
-                    if tensor in self.known:
-                        self.known[tensor].entered.append(name)
 
             return hook
 
@@ -240,7 +234,7 @@ class _Recorder(TorchFunctionMode):
 
         try:
             for name, module in model.named_modules():
-                handles.append(module.register_forward_pre_hook(before(name), with_kwargs=True))
+                handles.append(module.register_forward_pre_hook(before(name)))
                 handles.append(module.register_forward_hook(behind(name)))
             yield
         finally:

@@ -61,11 +61,12 @@ class Plan:
     ----------
     scheme : str
     model : Module
-    inputs, options
+    inputs : tuple
         The example of what its forward takes.
     found : Anatomy, optional
         Instead of an example.
     nonlinearity : Activation or str, optional
+    generator : torch.Generator, optional
     sums : bool or None
         Whether residual sums are needed (True), refused (False), or neither.
     """
@@ -92,7 +93,7 @@ class Plan:
         self.scheme, self.model, self.generator = scheme, model, generator
         self.anatomy = anatomy_of(model, *inputs) if found is None else found
         self.parameters = dict(model.named_parameters())
-        self.check_anatomy()
+        self._check_anatomy()
         if sums is not None and bool(self.anatomy.sums) != sums:
             raise Unsupported(self._wrong_sums(sums))
         self.writes: dict[str, _Write] = {}
@@ -100,7 +101,7 @@ class Plan:
         self.notes: list[str] = []
         self.phi = self._activation(nonlinearity)
 
-    def check_anatomy(self) -> None:
+    def _check_anatomy(self) -> None:
         """Raise unless the anatomy is of this module."""
         for layer in self.anatomy.layers:
             if layer.weight is not None and layer.weight not in self.parameters:
@@ -224,11 +225,6 @@ class Plan:
             for name in s.biases:
                 self.constant(name, 0.0, "scalar bias", "added to what a layer reads")
         return [x for x in layers if x.weight not in self.kept]
-
-    def replace(self, setting: Setting, draw: Draw) -> None:
-        """Write in place of what was noted before."""
-        self.writes.pop(setting.tensor, None)
-        self.write(setting, draw)
 
     def recall(self, name: str | None) -> None:
         """Forget what was noted for a parameter."""
