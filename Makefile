@@ -24,6 +24,7 @@ bench:  ## the tables of speeds, baselines included
 	$(PYTHON) -m benchmarks.separability
 	$(PYTHON) -m benchmarks.gradinit
 	$(PYTHON) -m benchmarks.wide
+	$(PYTHON) -m benchmarks.probe
 
 papers:  ## the figures of the papers at their full budget, into pictures/: minutes
 	sigprop figure all --budget paper --out pictures
