@@ -26,7 +26,7 @@ bench:  ## the tables of speeds, baselines included
 	$(PYTHON) -m benchmarks.wide
 	$(PYTHON) -m benchmarks.probe
 
-papers:  ## the figures of the papers at their full budget, into pictures/: minutes
+papers:  ## the figures of the papers at their full budget, into pictures/: minutes (no training)
 	sigprop figure all --budget paper --out pictures
 
 figures: docs/overview.png  ## the picture of the README

@@ -116,7 +116,11 @@ def course(axes: Axes, study: xr.Dataset, case: str, **look: Any) -> None:
 
 
 def tabled(study: xr.Dataset, labels: Mapping[str, str] | None = None) -> str:
-    """Every case in a line: accuracy with its standard error, every seed, rate, divergence."""
+    """Every case in a line: accuracy with its standard error, every seed, rate, divergence.
+
+    A chosen rate at an end of its grid is marked: one beyond it might be better.
+    """
+    ends = {float(study.lr[0]), float(study.lr[-1])} if study.sizes["lr"] > 1 else set()
     names = {str(c): (labels or {}).get(str(c), str(c)) for c in study.case.values}
     wide = max(len(name) for name in names.values())
     lines = [f"{'':{wide}s}  test accuracy %   rate    diverged  by seed"]
@@ -125,8 +129,11 @@ def tabled(study: xr.Dataset, labels: Mapping[str, str] | None = None) -> str:
         mean, se = (100 * float(v[-1]) for v in (at.accuracy_mean, at.accuracy_mean_se))
         seeds = " ".join(f"{100 * value:.1f}" for value in values)
         error = f"± {se:4.1f}" if se == se else "      "
+        rate = f"{float(at.chosen_lr):g}" + "*" * (float(at.chosen_lr) in ends)
         lines.append(
-            f"{names[str(case)]:{wide}s}  {mean:6.1f} {error}    {float(at.chosen_lr):<7g} "
+            f"{names[str(case)]:{wide}s}  {mean:6.1f} {error}    {rate:7s} "
             f"{100 * float(at.diverged_fraction):3.0f} %     {seeds}"
         )
+    if any(float(rate) in ends for rate in study.chosen_lr):
+        lines.append("* an end of the grid of rates: one beyond it might be better")
     return "\n".join(lines)

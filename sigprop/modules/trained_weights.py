@@ -162,7 +162,7 @@ def _shape(name: str, line: str, data: ImageSet, tensor: str) -> tuple[int, int]
 
 def _kept(network: nn.Module, tensor: str, places: np.ndarray) -> np.ndarray:
     values: np.ndarray = network.get_parameter(tensor).detach().numpy()
-    return values.reshape(len(values), -1)[:, places].copy()
+    return values.reshape(len(values), -1)[:, places]  # a copy: places is an array
 
 
 def _dataset(

@@ -10,6 +10,7 @@ from figures import commands
 from figures._base import Figure, named, obtain
 from figures.scaling_resnets.fig09_trained_accuracy import _contour, _verdict
 from sigprop import cli
+from sigprop.modules import Recipe, Seeds, architecture, load_data, train_network
 from tests.stat import assert_agrees
 
 LONG = [
@@ -92,6 +93,22 @@ def test_the_map_shows_accuracies_where_they_belong_and_marks_what_diverged():
     table = figure.table({"cells": numbers}, {}).splitlines()
     assert table[1].split() == ["0.2", "0.8"]
     assert table[-2].split() == ["0.1", "31.0", "11.0!"]
+
+
+def test_a_cell_is_the_network_of_its_beta_and_its_index():
+    """At the one rate of the smoke budget: the course of the trainer alone."""
+    figure = named("scaling_resnets/fig09")
+    found, effort = figure.compute("smoke")["cells"], figure.effort("smoke")
+    data, given = load_data("digits", train=effort["train"]), Seeds.of(1)
+    recipe = Recipe(**effort["recipe"], lr=effort["lrs"][0])
+    for hurst, beta in ((0.2, 0.9), (0.8, 0.1)):
+        line = f"stacked:depth=24,width=10,beta={beta},hurst={hurst}"
+        network = architecture(line).build(data.shape, seed=given.init)
+        course = train_network(network, data, recipe, given)
+        cell = found.sel(hurst=hurst, beta=beta)
+        assert float(cell.accuracy.sel(seed=1)) == course.test_accuracy[-1]
+        assert float(cell.accuracy_mean) == pytest.approx(float(cell.accuracy.mean()))
+    assert (found.accuracy.sel(hurst=0.2, beta=0.9) > found.accuracy.sel(hurst=0.8, beta=0.1)).all()
 
 
 @pytest.mark.parametrize("after", [0, 9])
@@ -189,6 +206,7 @@ def test_curves_are_those_of_the_chosen_rate_and_every_seed_is_drawn():
     assert rows[2].split()[:2] == ["RISOTTO", f"{mean:.1f}"]
     assert rows[2].split()[-3:] == [f"{value:.1f}" for value in seeds]
     assert "33 %" in rows[5]
+    assert rows[2].split()[4] == "0.1*" and rows[6].startswith("* an end of the grid")
 
 
 def test_accuracy_stands_over_its_alpha():
