@@ -27,6 +27,9 @@ Row = dict[str, Any]
 class Objective:
     """Norm and stepped loss of one network, and their derivatives by the scales.
 
+    Where all tensors are treated alike it is done by torch's operations on lists, for on small
+    networks a call a tensor costs as much as the network.
+
     Parameters
     ----------
     start : sequence of Tensor
@@ -50,8 +53,11 @@ class Objective:
     def at(self, scales: np.ndarray) -> Tensors:
         """theta, for scales of shape (scaled tensors,)."""
         values = list(self._start)
-        for place, scale in zip(self._places, scales.tolist()):
-            values[place] = values[place] * scale
+        if not self._places:
+            return values
+        scaled = torch._foreach_mul([values[at] for at in self._places], scales.tolist())
+        for place, value in zip(self._places, scaled):
+            values[place] = value
         return values
 
     def derivative(
@@ -91,7 +97,7 @@ class Objective:
         if row["case"] == "o":
             row["loss1"], found = self._stepped(values, step, after(), g, size)
             _require_finite("loss after the step", row["loss1"])
-        q = self._by_scale(found)
+        q = self._by_scale(found) / (1.0 if row["case"] == "c" else self._lr)
         what = "norm" if row["case"] == "c" else "stepped loss"
         _require_finite(f"derivative of the {what}", float(np.abs(q).sum()))
         return q, row
@@ -107,7 +113,7 @@ class Objective:
     def _stepped(
         self, values: Tensors, step: Any, after: Any, g: Tensors, size: float
     ) -> tuple[float, Tensors]:
-        """Stepped loss, and its derivative by theta over eta."""
+        """Stepped loss, and its derivative by theta."""
         loss1, found = self._loss.gradient(self._moved(values, g, size), after)
         if self._second_order and size > 0:
             # u = g / |g| turns with theta: its derivative is (1 - u u^T) H / |g|; that of g is H.
@@ -117,27 +123,28 @@ class Objective:
             bent = self.curvature.product(values, step, across)
             eta = self._lr / (1.0 if self._raw else size)
             found = [d - eta * h for d, h in zip(found, bent)]
-        return loss1, [d / self._lr for d in found]
+        return loss1, found
 
     def _moved(self, values: Tensors, g: Tensors, size: float) -> Tensors:
         step = g if self._raw else self._direction(g, size)
-        return [value - self._lr * part for value, part in zip(values, step)]
+        return list(torch._foreach_sub(values, step, alpha=self._lr))
 
     def _direction(self, g: Tensors, size: float) -> Tensors:
         """u: the normalised step, which is the derivative of the norm by g as well."""
         if self._adam:
-            return [torch.sign(part) for part in g]
-        return [part / (size or 1.0) for part in g]
+            return list(torch._foreach_sign(g))
+        return list(torch._foreach_div(g, size or 1.0))
 
     def _norm(self, g: Tensors) -> float:
         order = 1 if self._adam else 2
-        parts = [torch.linalg.vector_norm(part, order, dtype=torch.float64) for part in g]
+        parts = torch._foreach_norm(g, order, dtype=torch.float64)
         # fsum rounds once, so that the order of the tensors does not matter to a bit.
         return math.fsum(part**order for part in _gathered(parts).tolist()) ** (1 / order)
 
     def _by_scale(self, found: Tensors) -> np.ndarray:
-        products = [(found[at] * self._start[at]).sum(dtype=torch.float64) for at in self._places]
-        return _gathered(products)
+        pairs = [[tensors[at] for at in self._places] for tensors in (found, self._start)]
+        products = torch._foreach_mul(*pairs)
+        return _gathered([product.sum(dtype=torch.float64) for product in products])
 
 
 def _gathered(numbers: Sequence[torch.Tensor]) -> np.ndarray:
