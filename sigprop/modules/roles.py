@@ -16,6 +16,7 @@ from sigprop.modules.recording import Graph, Node
 
 __all__ = [
     "ACTIVATIONS",
+    "MULTIPLICATIONS",
     "NORMS",
     "TRANSPARENT",
     "NormLayer",
@@ -36,6 +37,8 @@ ACTIVATIONS = frozenset({*_NAMES, *(f"{name}_" for name in _NAMES)})
 NORMS = frozenset({
     "batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm",
 })  # fmt: skip
+
+MULTIPLICATIONS = frozenset({"mul", "mul_", "__mul__", "__rmul__", "__imul__"})
 
 #: What hands every number on as it is, perhaps in another shape.
 TRANSPARENT = frozenset({
@@ -111,6 +114,8 @@ class WeightLayer:
         The activation that alone reads what it writes, likewise.
     centred : bool
         Of a convolution whether the central tap of output pixel i reads input pixel stride * i.
+    multiplier : str or None
+        A parameter of one number by which the weight is multiplied before it is used.
     made_of : tuple of str
         Parameters of which a computed weight is made.
     """
@@ -128,6 +133,7 @@ class WeightLayer:
     slope: float = 0.0
     feeds: str | None = None
     centred: bool = True
+    multiplier: str | None = None
     made_of: tuple[str, ...] = ()
 
 
@@ -216,6 +222,7 @@ def _layers(node: Node, owner: dict[str, str]) -> list[WeightLayer]:
             slope=slope,
             feeds=_feeds(node),
             centred=_centred(node, stride),
+            multiplier=_multiplier(weight),
             made_of=() if _own(weight) else tuple(sorted(weight.made_of)),
         )
     ]
@@ -261,6 +268,7 @@ def _attention(node: Node, owner: dict[str, str]) -> list[WeightLayer]:
                 fan_out=rows,
                 reads=activation if kind == "attention_in" else None,
                 slope=slope if kind == "attention_in" else 0.0,
+                multiplier=_multiplier(weight),
                 made_of=() if _own(weight) else tuple(sorted(weight.made_of)),
             )
         )
@@ -305,14 +313,32 @@ def _is_weight(value: Any) -> bool:
 
 
 def _own(node: Node) -> str | None:
-    """The name of the parameter that a node is."""
-    return node.parameters[0] if node.op == "parameter" else None
+    """The name of the parameter that a node is, or is a multiple of."""
+    if node.op == "parameter":
+        return node.parameters[0]
+    factors = _factors(node)
+    return None if factors is None else factors[1].parameters[0]
+
+
+def _multiplier(node: Node) -> str | None:
+    """The name of the parameter of one number by which another is multiplied."""
+    factors = _factors(node)
+    return None if factors is None else factors[0].parameters[0]
+
+
+def _factors(node: Node) -> tuple[Node, Node] | None:
+    """(a number, a tensor) whose product a node is, both parameters."""
+    if node.op not in MULTIPLICATIONS or len(node.parents) != 2:
+        return None
+    one, other = sorted(node.parents, key=lambda p: math.prod(p.shape))
+    both = one.op == other.op == "parameter"
+    return (one, other) if both and math.prod(one.shape) == 1 else None
 
 
 def _owner(weight: Node, owner: dict[str, str], node: Node) -> str:
     """The module of a weight; of a computed one, the module at work."""
     name = _own(weight)
-    return node.module if name is None else owner[name]
+    return node.module if name is None else owner[name].partition(".parametrizations.")[0]
 
 
 def _argument(node: Node, place: int, name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sigprop.modules.recording import ADDITIONS, Graph, Node
-from sigprop.modules.roles import ACTIVATIONS, NORMS, TRANSPARENT, WeightLayer
+from sigprop.modules.roles import ACTIVATIONS, MULTIPLICATIONS, NORMS, TRANSPARENT, WeightLayer
 
 __all__ = ["Way", "follower"]
 
@@ -68,9 +68,11 @@ class Way:
 
     @property
     def multipliers(self) -> tuple[str, ...]:
-        times = ("mul", "mul_", "__mul__", "__rmul__", "__imul__")
-        found = [n for n in self.nodes if n.index > self.last and n.op in times]
-        return tuple(name for n in found for name in n.parameters)
+        """Of the last weight before it is used, and of what it gives."""
+        last = self.layers[-1].multiplier if self.layers else None
+        found = [n for n in self.nodes if n.index > self.last and n.op in MULTIPLICATIONS]
+        within = () if last is None else (last,)
+        return (*within, *(name for n in found for name in n.parameters))
 
     @property
     def biases(self) -> tuple[str, ...]:

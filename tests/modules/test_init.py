@@ -202,6 +202,36 @@ def test_skipinit_leaves_the_weights_and_closes_the_scalar():
     assert not any("no scalar" in note for note in report.notes)
 
 
+@pytest.mark.parametrize("function", [init.skipinit_, init.rezero_])
+def test_a_scalar_is_added_on_request_and_trains_and_is_found_again(function):
+    model = residual_mlp((5,) * 4, kind="inner")
+    x = torch.randn(4, 5, generator=_generator(1))
+    report = function(model, x, add_scalars=True, generator=_generator())
+    name = "1.layers.1.parametrizations.weight.0.scale"
+    assert report[name].value == 0.0 and report["1.layers.1.weight"].std == pytest.approx(
+        math.sqrt(2 / 8)
+    )
+    assert torch.equal(model(x), x)
+    model(x).square().sum().backward()
+    assert model.get_parameter(name).grad != 0
+
+    # Found again: all branches are closed by the scalars that are there, and none is added.
+    again = init.scaled_(model, x, beta=1.0, add_scalars=True, generator=_generator())
+    assert again[name].value == pytest.approx(1 / 3)
+    assert [s.tensor for s in again] == [n for n, _ in model.named_parameters()]
+    assert_as_reported(model, again)
+    assert [s.layers[1].name for s in anatomy(model, x).sums] == [f"{i}.layers.1" for i in range(3)]
+
+
+def test_an_added_scalar_in_an_encoder_closes_attention():
+    layer = nn.TransformerEncoderLayer(6, 2, 10, dropout=0.0, norm_first=True)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    x = torch.randn(4, 2, 6, generator=_generator(2))
+    init.rezero_(model, x, add_scalars=True)
+    assert torch.equal(model(x), x)
+    assert "layers.1.self_attn.out_proj.parametrizations.weight.0.scale" in model.state_dict()
+
+
 @pytest.mark.parametrize(("norm", "beta"), [(True, 0.25), (False, 1.0), (False, 0.5)])
 def test_scaled_branches_are_a_power_of_their_number(norm, beta):
     model = _resnet("resnet18", norm)

@@ -30,7 +30,8 @@ scaled_        Power                                          yes
 
 A branch coefficient goes where the module has one: a parameter that multiplies the branch, else
 the gain of the normalisation that ends it, else the last weight layer itself, which is the same
-function at initialisation and not the same training; the report says which.
+function at initialisation and not the same training; the report says which. ``add_scalars`` gives
+a branch a scalar of its own instead.
 
 Common parameters: ``generator``, a `torch.Generator` (default: torch's own, as in
 `torch.nn.init`); ``nonlinearity``, an activation of `sigprop.activations` or its name, where it is

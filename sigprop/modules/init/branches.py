@@ -12,6 +12,7 @@ from sigprop.modules.anatomy import Anatomy, ResidualSum
 from sigprop.modules.init.entries import _what, he_variance
 from sigprop.modules.init.plan import Draw, Plan, Source
 from sigprop.modules.init.report import InitReport, Setting
+from sigprop.modules.init.scalar import name_of_scalar
 from sigprop.modules.refusals import where
 from sigprop.modules.roles import NormLayer, WeightLayer
 from sigprop.registry import did_you_mean
@@ -104,6 +105,7 @@ def skipinit_(
     model: nn.Module,
     *inputs: Any,
     initial: float = 0.0,
+    add_scalars: bool = False,
     generator: torch.Generator | None = None,
     nonlinearity: Activation | str | None = None,
     anatomy: Anatomy | None = None,
@@ -114,6 +116,10 @@ def skipinit_(
     ----------
     initial : float
         Default 0: every block is its shortcut.
+    add_scalars : bool
+        Whether a branch that has neither a scalar nor a normalisation at its end is given a
+        parameter that multiplies its last weight and bias (default False), by
+        `torch.nn.utils.parametrize`, which changes the names in the state of the module.
 
     Other parameters, result and errors as for `he_`. Where the scalar goes: see
     `sigprop.modules.init`.
@@ -122,13 +128,16 @@ def skipinit_(
     -----
     Source: De and Smith (2020), arXiv:2002.10444.
     """
-    return _scalar("skipinit", model, inputs, initial, generator, nonlinearity, anatomy)
+    return _scalar(
+        "skipinit", model, inputs, initial, add_scalars, generator, nonlinearity, anatomy
+    )
 
 
 def rezero_(
     model: nn.Module,
     *inputs: Any,
     initial: float = 0.0,
+    add_scalars: bool = False,
     generator: torch.Generator | None = None,
     nonlinearity: Activation | str | None = None,
     anatomy: Anatomy | None = None,
@@ -142,13 +151,14 @@ def rezero_(
     -----
     Source: Bachlechner, Majumder, Mao, Cottrell and McAuley (2020), arXiv:2003.04887.
     """
-    return _scalar("rezero", model, inputs, initial, generator, nonlinearity, anatomy)
+    return _scalar("rezero", model, inputs, initial, add_scalars, generator, nonlinearity, anatomy)
 
 
 def scaled_(
     model: nn.Module,
     *inputs: Any,
     beta: float = 0.5,
+    add_scalars: bool = False,
     generator: torch.Generator | None = None,
     anatomy: Anatomy | None = None,
 ) -> InitReport:
@@ -158,6 +168,8 @@ def scaled_(
     ----------
     beta : float
         The exponent, at least 0: 0 is no scaling, 1/2 the critical exponent.
+    add_scalars : bool
+        As for `skipinit_`.
 
     Other parameters, result and errors as for `he_`. Where the factor goes: see
     `sigprop.modules.init`.
@@ -175,7 +187,7 @@ def scaled_(
         plan.normal(layer.weight, 1 / layer.fan_in, "LeCun", _what(layer))
     factor = float(len(sums)) ** -beta
     for s in sums:
-        _close(plan, s, factor, f"L^-{beta:g}")
+        _close(plan, s, factor, f"L^-{beta:g}", add=add_scalars)
         if s.activation is not None:
             plan.note(
                 "The activation acts on sums of trunk and branch (types B and C), for which the "
@@ -206,6 +218,7 @@ def _scalar(
     model: nn.Module,
     inputs: tuple[Any, ...],
     initial: float,
+    add: bool,
     generator: torch.Generator | None,
     nonlinearity: Activation | str | None,
     anatomy: Anatomy | None,
@@ -215,7 +228,7 @@ def _scalar(
     sums = _branches(plan, closed=initial == 0)
     _he(plan)
     for s in sums:
-        _close(plan, s, initial)
+        _close(plan, s, initial, add=add)
         if s.ends is not None:
             plan.note(
                 "Normalisation is kept where it is: the scheme was made to replace it, and as the "
@@ -270,7 +283,7 @@ def _again(plan: Plan, layer: WeightLayer, variance: float, rule: str, why: str)
     plan.normal(layer.weight, variance, rule, why)
 
 
-def _close(plan: Plan, s: ResidualSum, value: float, name: str | None = None) -> None:
+def _close(plan: Plan, s: ResidualSum, value: float, name: str | None = None, *, add: bool) -> None:
     """Multiply a branch by ``value``: by its scalar, else its last gain, else its last weights."""
     rule = f"{value:.4g}" if name is None else name
     if s.multipliers:
@@ -299,6 +312,15 @@ def _close(plan: Plan, s: ResidualSum, value: float, name: str | None = None) ->
             f"{where(plan.model, s.ends)}, which ends it, has no gain and divides out what stands "
             "before. Give it one (affine = True), or a branch scalar."
         )
+    if add:
+        layer = s.layers[-1]
+        assert layer.weight is not None
+        setting = Setting(
+            tensor=name_of_scalar(layer), role="branch scalar", rule=rule, std=0.0, value=value,
+            why="added: multiplies the last weight and bias of a branch",
+        )  # fmt: skip
+        plan.added.setdefault(layer.weight, (layer, setting))
+        return
     _scale_last(plan, s, value, rule)
 
 

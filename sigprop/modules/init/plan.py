@@ -15,6 +15,7 @@ from sigprop.errors import SpecError, Unsupported
 from sigprop.modules.anatomy import Anatomy, ResidualSum
 from sigprop.modules.anatomy import anatomy as anatomy_of
 from sigprop.modules.init.report import InitReport, Setting
+from sigprop.modules.init.scalar import add_scalar
 from sigprop.modules.refusals import check_module, where
 from sigprop.modules.roles import WeightLayer
 from sigprop.spec import Activation
@@ -99,6 +100,7 @@ class Plan:
         self.writes: dict[str, _Write] = {}
         self.kept: dict[str, Setting] = {}
         self.notes: list[str] = []
+        self.added: dict[str, tuple[WeightLayer, Setting]] = {}  # scalars, by the weight's name
         self.phi = self._activation(nonlinearity)
 
     def _check_anatomy(self) -> None:
@@ -277,6 +279,9 @@ class Plan:
                     else "no part of the scheme"
                 )
                 settings.append(Setting(tensor=name, role="other", why=why))
+        for layer, setting in self.added.values():
+            add_scalar(self.model, layer, setting.value or 0.0)
+            settings.append(setting)
         return InitReport(
             scheme=self.scheme,
             options=options,
