@@ -101,7 +101,8 @@ def draw_comparison(found: xr.Dataset, what: str) -> Picture:
     setting = f"{what}; judged by {found.attrs['optimizer']}, lr {found.attrs['lr']:g}"
     caption = (
         "GradInit: Zhu et al. (2021). Each method with the settings of its paper, from one start, "
-        "judged on one batch that none has seen, on which the step is taken too. Seconds are of the machine that drew this."
+        "judged on one batch that none has seen, on which the step is taken too. Seconds are of "
+        "the machine that drew this."
     )
     rows = -(-len(told) // columns)
     frame(picture, "Initialisations side by side", setting, caption, legend_rows=rows)
