@@ -809,7 +809,7 @@ def _executor(scheduler: str | None) -> Iterator[Executor | None]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
+def _progress(counted: str = "networks") -> Iterator[Callable[[int, int], None] | None]:
     """Yield what is called with (done, total): a bar with the time left, on a terminal."""
     if not sys.stderr.isatty():
         yield None
@@ -833,7 +833,7 @@ def _progress() -> Iterator[Callable[[int, int], None] | None]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("networks", total=None)
+        task = bar.add_task(counted, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

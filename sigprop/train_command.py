@@ -130,7 +130,7 @@ def train(
     images = load_data(data, validation=None if rates and len(rates) > 1 else 0)
     network.build(images.shape, images.classes)  # refused here, before any training
     try:
-        with _progress() as progress:
+        with _progress("epochs") as progress:
             result = run_study(
                 cases,
                 images,
