@@ -25,6 +25,7 @@ __all__ = [
     "expected",
     "judged",
     "preparation",
+    "reduced",
     "tally",
     "written",
 ]
@@ -41,6 +42,14 @@ METHODS = {
     "metainit": "MetaInit",
     "kraehenbuehl": "Krähenbühl (within)",
 }
+
+
+def reduced(effort: Mapping[str, Any], data: str, **changed: Any) -> Mapping[str, Any]:
+    """The effort on ``data``: of other images than digits, 2000 to train and 2000 to test."""
+    if data == "digits":
+        return effort
+    train = min(2000, effort.get("train") or 2000)
+    return {**effort, **changed, "train": train, "test": 2000}
 
 
 def preparation(method: str, settings: Mapping[str, Any]) -> Prepare | None:

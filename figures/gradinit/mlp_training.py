@@ -19,6 +19,7 @@ from figures.gradinit._training import (
     expected,
     judged,
     preparation,
+    reduced,
     tally,
     written,
 )
@@ -82,6 +83,10 @@ class MLPTraining(Figure):
         "paper": _effort(5),
     }
 
+    def effort(self, budget: str) -> Mapping[str, Any]:
+        """That of the budget; on other images than digits a part of them."""
+        return reduced(super().effort(budget), self.data)
+
     def compute(
         self, budget: str, workers: int | None = None, progress: Progress | None = None
     ) -> dict[str, xr.Dataset]:
@@ -90,7 +95,9 @@ class MLPTraining(Figure):
         require_torch("figure gradinit/mlp_training")
         from sigprop.modules.data import load_data
 
-        data, effort = load_data(self.data, validation=0), self.effort(budget)
+        effort = self.effort(budget)
+        train, test = effort.get("train"), effort.get("test")
+        data = load_data(self.data, validation=0, train=train, test=test)
         results = {}
         for place, optimizer in enumerate(_RATES):
 

@@ -19,6 +19,7 @@ from figures.gradinit._training import (
     expected,
     judged,
     preparation,
+    reduced,
     tally,
     written,
 )
@@ -64,6 +65,12 @@ class VGGTraining(Figure):
         "paper": _effort({"none": 5, "batch": 10}),
     }
 
+    def effort(self, budget: str) -> Mapping[str, Any]:
+        """That of the budget; on other images than digits a part of them and fewer epochs."""
+        effort = super().effort(budget)
+        epochs = min(3, effort.get("epochs", 3))
+        return reduced(effort, self.data, steps=min(100, effort["steps"]), epochs=epochs)
+
     def compute(
         self, budget: str, workers: int | None = None, progress: Progress | None = None
     ) -> dict[str, xr.Dataset]:
@@ -73,7 +80,8 @@ class VGGTraining(Figure):
         from sigprop.modules.data import load_data
 
         effort = self.effort(budget)
-        data = load_data(self.data, validation=0, train=effort["train"])
+        train, test = effort.get("train"), effort.get("test")
+        data = load_data(self.data, validation=0, train=train, test=test)
         seeds, results, before = effort["seeds"], {}, 0
         whole = sum(seeds.values()) * len(_METHODS) * effort["epochs"]
         for norm in _NORMS:

@@ -155,7 +155,12 @@ class ImageSet:
 
 
 def load_data(
-    spec: str, *, validation: int | None = None, train: int | None = None, seed: int = 0
+    spec: str,
+    *,
+    validation: int | None = None,
+    train: int | None = None,
+    test: int | None = None,
+    seed: int = 0,
 ) -> ImageSet:
     """Read a set of images and split it.
 
@@ -170,8 +175,8 @@ def load_data(
         divided: by default 180 for validation and 180 for the test, with 0 all 360 for the
         test. Of MNIST and CIFAR-10 they are taken from those for training, by default a
         tenth; the test is the published one.
-    train : int, optional
-        Train on this many only, the first of the random order.
+    train, test : int, optional
+        Train on, or test with, this many only, the first of the random order.
     seed : int
         Of the split.
 
@@ -202,20 +207,21 @@ def load_data(
             "scikit-learn, MNIST and CIFAR-10 are read from disk. Write digits, mnist:FOLDER or "
             "cifar10:FOLDER."
         )
-    for what, count in (("validation", validation), ("train", train)):
-        if count is not None and count < (what == "train"):
+    for what, count in (("validation", validation), ("train", train), ("test", test)):
+        if count is not None and count < (what != "validation"):
             raise SpecError(f"{what} must be a number of images, got {count}. Leave it out.")
     if name == "digits":
         parts = _digits(180 if validation is None else validation, seed)
     else:
         parts = _from_disk(name, Path(folder).expanduser(), validation, seed)
-    if train is not None:
-        if train > len(parts[0][1]):
+    for what, place, count in (("train", 0, train), ("test", 2, test)):
+        images, labels = parts[place]
+        if count is not None and count > len(labels):
             raise SpecError(
-                f"train asks for {train} images, and {len(parts[0][1])} are left for training. "
-                "Ask for fewer, or for a smaller validation."
+                f"{what} asks for {count} images, and {len(labels)} are left for it. Ask for "
+                "fewer, or for a smaller validation."
             )
-        parts[0] = parts[0][0][:train], parts[0][1][:train]
+        parts[place] = images[:count], labels[:count]
     standard = _standard(parts[0][0])
     kept, validated, tested = (
         Part(torch.from_numpy(pixels.copy()), torch.from_numpy(labels.copy()), *standard)
@@ -255,7 +261,10 @@ def _from_disk(name: str, folder: Path, validation: int | None, seed: int) -> li
         )
     order = np.random.default_rng(seed).permutation(len(labels))
     parts = np.split(order, [len(labels) - kept])
-    return [*((images[places], labels[places]) for places in parts), test]
+    # MNIST's first half of the test is the easier one, and a part may be cut short.
+    shuffled = np.random.default_rng(seed).permutation(len(test[1]))
+    drawn = tuple(array[shuffled] for array in test)
+    return [*((images[places], labels[places]) for places in parts), (drawn[0], drawn[1])]
 
 
 def _standard(images: np.ndarray) -> tuple[float, float]:

@@ -86,6 +86,27 @@ def test_what_was_expected_stands_beside_what_is_measured(made, kind):
     assert np.isin(theory[name].accuracy_mean.sel(preparation="lsuv"), heights).all()
 
 
+def test_of_other_images_a_part_is_taken(tmp_path):
+    """Files in the format of MNIST, written here: 2300 images, of which 2000 are trained on."""
+    random, raw = np.random.default_rng(3), tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, n in (("train", 2300), ("t10k", 2100)):
+        labels = random.integers(0, 10, n).astype(np.uint8)
+        images = random.integers(0, 99, (n, 4, 4), np.uint8) + 9 * labels[:, None, None]
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = np.array([2048 + array.ndim, *array.shape], ">u4").tobytes()
+            (raw / f"{name}-{kind}-ubyte").write_bytes(head + array.tobytes())
+    figure = VGGTraining()
+    figure.data = f"mnist:{tmp_path}"
+    whole = figure.effort("paper")
+    assert (whole["train"], whole["test"], whole["steps"], whole["epochs"]) == (2000, 2000, 100, 3)
+    results = figure.compute("smoke")
+    for result in results.values():
+        accuracy = result.test_accuracy * 2000
+        np.testing.assert_allclose(accuracy, accuracy.round(), rtol=0, atol=1e-9)
+    assert figure.draw(results, figure.predict("smoke")).axes
+
+
 def accuracies(**rows):
     return xr.DataArray(
         list(rows.values()), dims=("preparation", "seed"), coords={"preparation": list(rows)}

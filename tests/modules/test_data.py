@@ -152,7 +152,9 @@ def test_mnist_is_what_the_files_hold(mnist, packed):
     assert [len(part) for part in parts(data)] == [36, 4, 12] and data.shape == (1, 5, 7)
     rows = torch.cat([data.train.pixels, data.validation.pixels]).reshape(-1, 35).tolist()
     assert sorted(rows) == sorted(images.reshape(-1, 35).tolist())
-    assert data.test.pixels.numpy().tobytes() == test
+    shown = np.frombuffer(test, np.uint8).reshape(-1, 35).tolist()
+    assert sorted(data.test.pixels.reshape(-1, 35).tolist()) == sorted(shown)
+    assert data.test.pixels.reshape(-1, 35).tolist() != shown  # in random order
     assert load_data(f"mnist:{mnist}").digest == data.digest  # the folder of the files serves too
 
 
@@ -162,7 +164,10 @@ def test_images_keep_their_labels_when_they_are_split(mnist):
     labels = (mnist / "train-labels-idx1-ubyte").read_bytes()[8:]
     of = {row.tobytes(): label for row, label in zip(images, labels)}
     data = load_data(f"mnist:{mnist}")
-    for part in (data.train, data.validation):
+    raw = (mnist / "t10k-images-idx3-ubyte").read_bytes()[16:]
+    marks = (mnist / "t10k-labels-idx1-ubyte").read_bytes()[8:]
+    of |= {raw[35 * i : 35 * i + 35]: label for i, label in enumerate(marks)}
+    for part in parts(data):
         for image, label in zip(part.pixels.numpy(), part.labels.tolist()):
             assert of[image.tobytes()] == label
 
@@ -172,8 +177,12 @@ def test_cifar10_is_what_the_batches_hold(cifar10, kind):
     content = batch(cifar10 / "test_batch", 4, kind=kind)
     data = load_data(f"cifar10:{cifar10.parent}", validation=10)
     assert [len(part) for part in parts(data)] == [20, 10, 4] and data.shape == (3, 32, 32)
-    assert data.test.pixels.numpy().reshape(4, 3072).tolist() == content[b"data"].tolist()
-    assert data.test.labels.tolist() == content[b"labels"]
+    of = {row.tobytes(): label for row, label in zip(content[b"data"], content[b"labels"])}
+    found = {i.tobytes(): j for i, j in zip(data.test.pixels.numpy(), data.test.labels.tolist())}
+    assert found == of and len(of) == 4
+    few = load_data(f"cifar10:{cifar10.parent}", train=12, test=3)
+    assert [len(part) for part in parts(few)] == [12, 3, 3]
+    assert torch.equal(few.test.pixels, data.test.pixels[:3])
 
 
 def truncate(path):
@@ -270,7 +279,9 @@ def test_what_is_no_set_of_images_is_refused_in_one_sentence(spec, error, says):
         load_data(spec)
 
 
-@pytest.mark.parametrize("options", [{"validation": 360}, {"validation": -1}, {"train": 0}])
+@pytest.mark.parametrize(
+    "options", [{"validation": 360}, {"validation": -1}, {"train": 0}, {"test": 0}, {"test": 181}]
+)
 def test_a_part_without_images_is_refused(options):
     with pytest.raises(SpecError):
         load_data("digits", **options)
