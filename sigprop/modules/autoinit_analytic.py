@@ -255,6 +255,11 @@ class _Walk:
         name = str(node.target)
         module = self.model.get_submodule(name)
         x = self._moments(node.args[0] if node.args else next(iter(node.kwargs.values())))
+        if not isinstance(x, Moments):
+            raise Unsupported(
+                f"layer {name!r} reads something whose mean and variance are not known here "
+                f"({node.all_input_nodes or 'no tensor'}). Use lsuv, which measures."
+            )
         if name in self.layers or isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
             return self._weights(name, module, x)
         if isinstance(module, _SAME_MODULES):
@@ -329,12 +334,13 @@ class _Walk:
     def _function(self, node: fx.Node) -> Any:
         name = node.target if isinstance(node.target, str) else node.target.__name__
         values = [self._moments(value) for value in node.args]
-        known = [value for value in values if isinstance(value, Moments)]
+        read = (self.found.get(entered.name) for entered in node.all_input_nodes)
+        known = [value for value in read if isinstance(value, Moments)]
         if name in ("cat", "concat", "concatenate"):
             return self._concatenated(node)
         if not known or name in ("size", "dim", "getattr", "numel"):  # shapes, not signals
             return None
-        x = values[0]
+        x = values[0] if values and isinstance(values[0], Moments) else known[0]
         if name in _SAME:
             return x
         if name in _SUMS or name in _PRODUCTS or name == "truediv":
@@ -343,7 +349,9 @@ class _Walk:
             return rules.activated(x, *_ACTIVATION_FUNCTIONS[name])
         if name in _ACTIVATION_WITH_OPTIONS:
             function, rest = _ACTIVATION_WITH_OPTIONS[name], node.args[1:]
-            options = {key: value for key, value in node.kwargs.items() if key != "inplace"}
+            options = {
+                key: value for key, value in node.kwargs.items() if key not in ("input", "inplace")
+            }
             return rules.activated(x, lambda u: function(u, *rest, **options), (0.0,))
         if name.startswith("dropout"):
             given = node.args[1] if len(node.args) > 1 else 0.5

@@ -161,6 +161,19 @@ def test_a_forward_written_by_hand_is_followed():
     np.testing.assert_allclose(history["variance"][3], last.variance, rtol=1e-12)
 
 
+def test_arguments_by_name_are_followed():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.b(input=F.leaky_relu(input=self.a(input=x), negative_slope=0.0))
+
+    history = autoinit_analytic(Named().double()).history
+    np.testing.assert_allclose(4 * history["weight_sd"][1] ** 2, 2, rtol=1e-12)
+
+
 def test_outputs_of_a_wide_network_have_the_moments_that_are_carried():
     """Variance over 400 inputs and 300 units; widths of 300 and more are off by 1/width."""
     torch.manual_seed(0)
@@ -207,7 +220,19 @@ class Softened(Branching):
         return torch.softmax(self.layer(x), dim=1)
 
 
+class Stacked(Branching):
+    def forward(self, x):
+        return torch.stack([self.layer(x), self.layer(x)])
+
+
+class Shaped(Branching):
+    def forward(self, x):
+        return self.layer(x.shape)
+
+
 BAD = {
+    "stacked": (Stacked, Unsupported, "the forward calls 'stack'"),
+    "shape": (Shaped, Unsupported, "layer 'layer' reads something whose mean"),
     "attention": (
         lambda: nn.Sequential(nn.Linear(3, 3), nn.MultiheadAttention(3, 1)),
         Unsupported,
