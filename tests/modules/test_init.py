@@ -230,6 +230,9 @@ def test_an_added_scalar_in_an_encoder_closes_attention():
     init.rezero_(model, x, add_scalars=True)
     assert torch.equal(model(x), x)
     assert "layers.1.self_attn.out_proj.parametrizations.weight.0.scale" in model.state_dict()
+    with torch.no_grad():
+        model.layers[1].linear2.parametrizations.bias.original.fill_(1.0)
+    assert torch.equal(model(x), x)  # the bias is of the branch too
 
 
 @pytest.mark.parametrize(("norm", "beta"), [(True, 0.25), (False, 1.0), (False, 0.5)])
