@@ -97,6 +97,9 @@ class InitResult:
     weights : mapping, optional
         Tensor name -> value, of the tensors that the method set rather than scaled. Not written
         by `to_json`.
+    sets : tuple of str, optional
+        Names of the tensors that were set; by default those of ``weights``. JSON keeps them, so
+        that a result that was read from it knows what it lacks.
     """
 
     method: str

@@ -187,7 +187,7 @@ def test_without_a_bound_two_layers_end_one_step_from_the_fit(optimizer, end):
 )
 def test_a_binding_bound_is_straddled_in_either_basin(start, tau, edge, slope):
     """Edges of sqrt(2) s (4 - s^2) = 0.5; the norm stays within 20 tau, half of it case c."""
-    model, result, _ = run((start, start), 1.0, 4.0, gamma=0.5, tau=tau, steps=round(20 / tau))
+    model, result, _ = run((start, start), 1.0, 4.0, gamma=0.5, tau=tau, steps=round(8 / tau))
     last = slice(-200, None)
     assert np.abs(result.history["grad_norm"][last] - 0.5).max() <= 20 * tau
     assert (result.history["case"][last] == "c").sum() == pytest.approx(100, abs=10)
