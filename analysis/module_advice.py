@@ -1,7 +1,7 @@
 """What to try on a module that is not healthy: initialisers of `sigprop.modules.init` that fit it.
 
 Which fits is read off the anatomy: whether there are residual sums, and whether an activation
-follows them. What is recommended is what the scheme was made for, with its reason; whether it
+or a normalisation follows them. What is recommended is what the scheme was made for, with its reason; whether it
 helps, the same check tells afterwards.
 """
 
@@ -44,7 +44,7 @@ def advise(verdict: ModuleVerdict, found: Anatomy | None) -> list[str]:
             out.append(_LOOKS_LINEAR)
         return out or [_HE]
     out = []
-    if activated:
+    if activated and not normalised:  # normalisation would undo it
         out.append(_RISOTTO)
     if "exploding" in kinds or "vanishing" in kinds:
         out.append(_SKIPINIT if normalised else _FIXUP)

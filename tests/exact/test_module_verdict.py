@@ -174,6 +174,8 @@ def test_the_limits_are_those_that_are_documented():
     assert judge_module(probed([0.0, 2.0, close + 0.01], 0.1)).verdict == "exploding"
     found = judge_module(probed([3.0, 0.0, 2.0, 9.0]))
     assert found.findings[0].start == "s1"  # the climb begins at the lowest state
+    found = judge_module(probed([0.0, 3.0, 1.0, -4.9]))
+    assert found.findings[0].start == "s1"  # and a fall at the highest
     angles = judge_module(probed([0.0] * 3, cosine=[0.1, 0.0, 0.96]))
     assert angles.verdict == "collapsing" and angles.findings[0].start == "s1"
     # Inputs that are alike to begin with are no fault of the module.
@@ -212,7 +214,7 @@ def test_advice_names_initialisers_that_exist_and_fit_the_anatomy():
         "angles": (collapsing, anatomy(plain(3), x), "looks_linear_"),
         "residual": (exploding, anatomy(residual(3), x), "fixup_"),
         "activated": (collapsing, anatomy(bare, image), "risotto_"),
-        "normalised": (exploding, anatomy(models().resnet18(), image), "risotto_"),
+        "normalised": (exploding, anatomy(models().resnet18(), image), "skipinit_"),
     }
     for verdict, found, first in cases.values():
         words = [word.partition(":")[0] for word in advise(verdict, found)]

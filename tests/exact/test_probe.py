@@ -341,6 +341,17 @@ def test_nothing_is_changed_where_a_pass_fails():
     assert_unchanged(before, state(model))
 
 
+def test_what_python_draws_within_a_module_is_put_back():
+    class Coin(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * random.choice([1.0, 2.0])
+
+    model = Coin(4, 3)
+    x, before = torch.randn(2, 4), state(model)
+    probe(model, x)
+    assert_unchanged(before, state(model))
+
+
 def test_a_batch_that_is_written_to_is_the_callers_no_more():
     x = torch.randn(3, 4)
     kept = x.clone()
