@@ -23,7 +23,7 @@ def test_sampler_draws_from_the_law_of_the_reference(case, sampler):
 @pytest.mark.parametrize("method", ["dense", "conditional"])
 @pytest.mark.parametrize("case", list(CASES))
 def test_both_methods_of_torch_draw_from_the_law_of_the_reference(case, method):
-    """With as many networks as the daily test has for a few of these cases: two minutes."""
+    """With as many networks as the daily test has for a few of these cases: three minutes."""
     pytest.importorskip("torch", reason="sampler torch needs it", exc_type=ImportError)
     ensemble = CASES[case].ensemble
     refused = Torch("cpu", method=method).refusal(ensemble, applicable(ensemble))
