@@ -1,8 +1,8 @@
 """What to try on a module that is not healthy: initialisers of `sigprop.modules.init` that fit it.
 
-Which fits is read off the anatomy: whether there are residual sums, and whether an activation
-or a normalisation follows them. What is recommended is what the scheme was made for, with its reason; whether it
-helps, the same check tells afterwards.
+Which fits is read off the anatomy: whether there are residual sums, and whether an activation or a
+normalisation follows them. What is recommended is what the scheme was made for, with its reason;
+whether it helps, the same check tells afterwards.
 """
 
 from __future__ import annotations
