@@ -171,9 +171,19 @@ def _network(spec: str, images: ImageSet, seed: int) -> nn.Module:
 
 
 def _cross_entropy(output: Any, batch: Any) -> Any:
+    import torch
     from torch.nn.functional import cross_entropy
 
-    return cross_entropy(output, batch[1])
+    labels = batch[1]
+    last = int(labels.max())
+    told = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if not isinstance(told, tuple) or len(told) != 2 or told[1] <= last:
+        raise SpecError(
+            f"the network returned {told} for {len(labels)} images with labels up to {last}, so "
+            "there is no cross-entropy. Let it return one tensor, a score for every image and "
+            f"class: ({len(labels)}, {last + 1})."
+        )
+    return cross_entropy(output, labels)
 
 
 def _compared(

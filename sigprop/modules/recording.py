@@ -21,7 +21,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from sigprop.errors import SigpropError, SpecError
+from sigprop.errors import SigpropError, SpecError, Unsupported
 
 __all__ = ["ADDITIONS", "Graph", "Node", "record", "tensors_in", "undisturbed"]
 
@@ -128,7 +128,15 @@ def record(model: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -
     ------
     SpecError
         If the forward fails: the message names the module and what torch said.
+    Unsupported
+        If a module is compiled by torch.jit.
     """
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise Unsupported(
+                f"{_called(model, name)} is compiled by torch.jit, which hides the calls within "
+                "it, so the module cannot be read. Give the module from which it was made."
+            )
     inputs, options = _copied(inputs), _copied(options)  # it may begin with an operation in place
     graph = Graph()
     recorder = _Recorder(graph, model)

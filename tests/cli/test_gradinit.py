@@ -84,6 +84,20 @@ def test_a_module_of_the_users_own_and_a_method_that_cannot_prepare_it(run, tmp_
 
 
 @pytest.mark.parametrize(
+    ("name", "last", "says"),
+    [
+        ("own_too_few", "nn.Linear(12, 5)", "returned (128, 5) for"),
+        ("own_tuple", "nn.GRU(12, 10)", "returned tuple for"),
+    ],
+)
+def test_a_module_that_returns_no_score_for_every_class(run, tmp_path, name, last, says):
+    (tmp_path / f"{name}.py").write_text(OWN.replace("nn.Linear(12, 10)", last))
+    status, out, err = run("--model", f"{name}:build", "--steps", 2)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ") and says in err and "labels up to 9" in err
+
+
+@pytest.mark.parametrize(
     ("words", "status", "says"),
     [
         (("--model", "mpl:depth=3"), 2, "Did you mean 'mlp'"),

@@ -56,6 +56,21 @@ def test_quantised_weights():
         init.he_(model, torch.ones(1, 3))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_module_compiled_by_jit_is_named():
+    model = nn.Sequential(nn.ReLU(), torch.jit.script(nn.Linear(3, 4)))
+    with refused(model, Unsupported, r"module '1' \(.*\) is compiled by torch.jit"):
+        init.he_(model, torch.ones(1, 3))
+    with refused(model, Unsupported, r"Give the module from which it was made"):
+        anatomy(model, torch.ones(1, 3))
+
+
+def test_a_generator_that_is_a_number():
+    model = mlp(3, 4, 2)
+    with refused(model, SpecError, r"generator must be a torch.Generator, got 7"):
+        init.he_(model, torch.ones(1, 3), generator=7)
+
+
 def test_integer_weights():
     model = nn.Sequential(nn.Linear(3, 4))
     model[0].code = nn.Parameter(torch.ones(2, dtype=torch.int8), requires_grad=False)

@@ -91,6 +91,11 @@ class Plan:
                 f"once. Write {scheme}_(model, x), x of the shape that the module takes, or "
                 f"{scheme}_(model, anatomy=anatomy(model, ...))."
             )
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise SpecError(
+                f"generator must be a torch.Generator, got {generator!r}: weights are drawn from "
+                "it. Write generator=torch.Generator().manual_seed(0)."
+            )
         self.scheme, self.model, self.generator = scheme, model, generator
         self.anatomy = anatomy_of(model, *inputs) if found is None else found
         self.parameters = dict(model.named_parameters())
