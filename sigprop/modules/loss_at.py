@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.func import functional_call
 
 from sigprop.errors import SpecError, Unsupported
 from sigprop.modules.batches import model_arguments
@@ -59,6 +58,7 @@ class LossAt:
         self._own = {name: value.data for name, value in parameters.items()}
         self._buffers = [(b, b.detach().clone()) for b in model.buffers()]
         self._versions = [b._version for b, _ in self._buffers]
+        self._places = _places(model, parameters)
 
     def with_backend(self, backend: str) -> LossAt:
         """The same loss by another back-end."""
@@ -81,9 +81,8 @@ class LossAt:
         arguments, named = model_arguments(self._model, batch)
         if self.backend == "functional":
             leaves = [value.detach().requires_grad_() for value in values]
-            tensors = dict(zip(self._parameters, leaves))
-            tensors |= {name: b.detach().clone() for name, b in self._model.named_buffers()}
-            output = functional_call(self._model, tensors, arguments, named)
+            with self._swapped(leaves):
+                output = self._model(*arguments, **named)
             yield self._checked(self._loss_fn(output, batch)), leaves
             return
         try:
@@ -96,6 +95,28 @@ class LossAt:
             for parameter, value in zip(self._parameters.values(), self._own.values()):
                 parameter.data = value
             self._restore_buffers()
+
+    @contextmanager
+    def _swapped(self, leaves: Sequence[torch.Tensor]) -> Iterator[None]:
+        """What torch.func.functional_call does, without looking up every name at every call."""
+        if isinstance(self._model, (torch.jit.ScriptModule, nn.DataParallel)):
+            raise RuntimeError(f"{type(self._model).__name__} cannot be called on other tensors")
+        copies: dict[int, torch.Tensor] = {}
+        kept = []
+        try:
+            for tensors, name, at in self._places:
+                own = tensors[name]
+                kept.append((tensors, name, own))
+                if at is not None:
+                    tensors[name] = leaves[at]
+                elif own is not None:
+                    if id(own) not in copies:
+                        copies[id(own)] = own.detach().clone()
+                    tensors[name] = copies[id(own)]
+            yield
+        finally:
+            for tensors, name, own in kept:
+                tensors[name] = own
 
     def _restore_buffers(self) -> None:
         """A network whose answer depends on its buffers must not remember an earlier call."""
@@ -130,6 +151,20 @@ class LossAt:
                 "loss_fn use the output of the model, without detach or no_grad."
             )
         return loss.reshape(())
+
+
+def _places(
+    model: nn.Module, parameters: dict[str, nn.Parameter]
+) -> list[tuple[dict[str, Any], str, int | None]]:
+    """Where modules hold trainable tensors (by number; shared ones repeat) and buffers (None)."""
+    numbers = {id(value): at for at, value in enumerate(parameters.values())}
+    found: list[tuple[dict[str, Any], str, int | None]] = []
+    for module in model.modules():
+        for name, value in module._parameters.items():
+            if id(value) in numbers:
+                found.append((module._parameters, name, numbers[id(value)]))
+        found += [(module._buffers, name, None) for name in module._buffers]
+    return found
 
 
 def dense(found: Sequence[torch.Tensor | None], values: Sequence[torch.Tensor]) -> Tensors:
