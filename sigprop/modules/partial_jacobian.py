@@ -109,6 +109,7 @@ class Blocks:
 
     def __init__(self, blocks: Sequence[nn.Module] | nn.Module, model: nn.Module | None) -> None:
         cut = model is None and isinstance(blocks, nn.Sequential)
+        cut |= isinstance(blocks, nn.Module) and not hasattr(blocks, "__iter__")  # is refused
         parts: list[nn.Module] = []
         parts += blocks_of(blocks) if cut else list(blocks)  # type: ignore[arg-type]
         if not parts or not all(isinstance(part, nn.Module) for part in parts):

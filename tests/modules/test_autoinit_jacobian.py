@@ -270,6 +270,12 @@ def test_bad_input_is_one_error_and_the_blocks_are_as_they_were(case):
     assert picture(held) == before
 
 
+@pytest.mark.parametrize("measure", [apjn, autoinit_jacobian])
+def test_a_module_that_is_no_sequence_is_no_list_of_blocks(measure):
+    with pytest.raises(SpecError, match="GRUCell is no nn"):
+        measure(nn.GRUCell(3, 4), normal(5, 3))
+
+
 def test_a_block_that_is_never_called_is_named():
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     model[0].extra = nn.Linear(3, 3)
