@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from analysis.module_verdict import ModuleVerdict
     from sigprop.modules.source import Source
 
-__all__ = ["check", "measured"]
+__all__ = ["check", "measured", "predicted"]
 
 _SHOWN = 12  # rows of a table
 
@@ -76,7 +76,10 @@ def check(
     if style is Format.json:
         print(_json(target, verdict, laws, advice, found, status))
     else:
-        print(_text(verdict, laws, advice, found, status))
+        theory = predicted(
+            source, shape, tokens, seed, device, found, depth=max(at) if at else None
+        )
+        print(_text(verdict, laws, advice, found, status, theory))
     return status
 
 
@@ -118,6 +121,34 @@ def measured(
     found = probe(model, batch, **asked)
     end = _end(found)
     return source, found if end is None else probe(model, batch, end=end, **asked)
+
+
+def predicted(
+    source: Source,
+    shape: str | None,
+    tokens: int | None,
+    seed: int,
+    device: str,
+    found: xr.Dataset,
+    *,
+    depth: int | None = None,
+) -> xr.Dataset | None:
+    """What theory says of it in the limit of great width; None where it knows no row."""
+    import numpy as np
+
+    from analysis.module_law import predict_module
+    from sigprop.modules import source as sources
+    from sigprop.modules.anatomy import anatomy
+
+    size = tuple(options.counts("--input", shape) or ())
+    batch = sources.random_batch(size, tokens=tokens, seed=seed, device=device)
+    model = source.first(seed, **({} if depth is None else {"depth": depth}))
+    try:
+        theory = predict_module(model, found, anatomy(model, batch[:1]), batch)
+    except (SpecError, Unsupported):  # a module whose operations cannot be recorded
+        return None
+    known = any(bool(np.isfinite(value).any()) for value in theory.data_vars.values())
+    return theory if known else None
 
 
 def _end(found: xr.Dataset) -> str | None:
@@ -187,10 +218,11 @@ def _text(
     advice: list[str],
     found: xr.Dataset,
     status: int,
+    theory: xr.Dataset | None,
 ) -> str:
     from textwrap import fill
 
-    lines = [*_table(found), ""]
+    lines = [*_table(found, theory), ""]
     said = [finding.words for finding in verdict.findings] + list(verdict.unsure)
     if verdict.verdict == "healthy":
         said = [_healthy(verdict)]
@@ -210,26 +242,42 @@ def _healthy(verdict: ModuleVerdict) -> str:
     return f"From end to end, lengths change little: {' and '.join(parts)}."
 
 
-def _table(found: xr.Dataset) -> list[str]:
+def _table(found: xr.Dataset, theory: xr.Dataset | None) -> list[str]:
     import numpy as np
 
     from analysis.module_verdict import trunk
 
     states = trunk(found)
     shown = np.unique(np.round(np.linspace(0, len(states.names) - 1, _SHOWN)).astype(int))
-    columns = [
-        [states.kind, *(states.names[i] for i in shown)],
-        ["mean square", *(f"{np.exp(states.log_square[i]):.3g}" for i in shown)],
-        ["|gradient|²", *(f"{np.exp(states.log_gradient[i]):.3g}" for i in shown)],
-        ["cosine", *(f"{states.cosine[i]:.3f}" for i in shown)],
-    ]
+    names = [states.names[i] for i in shown]
+    prefix = "sum_" if states.kind == "sum" else ""
+    columns = [[states.kind, *names]]
+
+    def column(head: str, words: list[str], name: str, length: bool = False) -> None:
+        columns.append([head, *words])
+        if theory is None or not np.isfinite(theory[name]).any():
+            return
+        rows = theory[name].sel({states.kind: names}).values
+        if "log" in name:
+            entries = found[f"{prefix}entries"].sel({states.kind: names}).values
+            rows = np.exp(rows) * (entries if length else 1)
+        digits = ".3g" if "log" in name else ".3f"
+        columns.append(["theory", *("-" if np.isnan(x) else f"{x:{digits}}" for x in rows)])
+
+    squares = [f"{np.exp(states.log_square[i]):.3g}" for i in shown]
+    column("mean square", squares, f"log_{prefix}second_moment_mean")
+    gradients = [f"{np.exp(states.log_gradient[i]):.3g}" for i in shown]
+    column("|gradient|²", gradients, f"log_{prefix}gradient_second_moment_mean", length=True)
+    cosines = [f"{states.cosine[i]:.3f}" for i in shown]
+    column("cosine", cosines, f"{prefix}cosine_mean")
     if states.kind == "sum":
         columns.append(["branch/trunk", *(f"{found.branch_ratio.values[i]:.3g}" for i in shown)])
     widths = [max(map(len, column)) for column in columns]
     rows = ["  ".join(c.rjust(w) for c, w in zip(row, widths)) for row in zip(*columns)]
     about = found.attrs
     head = f"{about['title']} {about['batch']}, {about['mode']} mode, seed {about['seed']}"
-    return [head, rows[0], "-" * len(rows[0]), *rows[1:]]
+    told = [] if theory is None else ["Theory is the limit of great width; - where it is silent."]
+    return [head, rows[0], "-" * len(rows[0]), *rows[1:], *told]
 
 
 def _json(

@@ -9,8 +9,10 @@ convolutional layer these are Gaussian with the covariance
 fresh and independent of all else, since its weights are; any other operation that acts entry by
 entry is applied to the sample itself, so that blocks which activate the sum of trunk and branch,
 for which no closed recursion exists, are followed as well. Weights enter by their mean square
-:math:`\overline{w^2}` alone: they are taken as independent and centred. Where the image has a
-border of zeros the share of taps that see it is counted; its power is taken as even.
+:math:`\overline{w^2}` alone: they are taken as independent and centred. A matrix that is used
+twice or made of +/- pairs, and a kernel some of whose taps are 0 throughout, is seen not to be, and
+behind it there is no prediction. Where the image has a border of zeros the share of taps that see
+it is counted; its power is taken as even.
 
 Backward, each entry of the sample holds the mean square of its gradient. A layer gives all entries
 the mean of these times :math:`\mathrm{fan\_in}\;\overline{w^2}`, an activation multiplies each by
@@ -102,6 +104,9 @@ class _Walk:
         self.parameters = dict(model.named_parameters())
         self.modules = dict(model.named_modules())
         self.weights = layers_of(model, anatomy.graph)
+        self.uses = Counter(
+            layer.weight for layers in self.weights.values() for layer in layers if layer.weight
+        )
         self.sample: dict[int, np.ndarray] = {}
         self.variance: dict[int, float] = {}  # of the logarithm of a mean square, accumulated
         self.angled: set[int] = set()  # nodes whose cosine is known
@@ -160,7 +165,7 @@ class _Walk:
     def _passed(self, node: Node, before: list[Node]) -> None:
         """What a gradient needs of a node whose state is not known."""
         layers = self.weights.get(node.index, ())
-        if len(layers) == 1 and layers[0].kind in ("linear", "conv") and layers[0].weight:
+        if len(layers) == 1 and self._independent(layers[0]):
             self.mixed.add(node.index)
             self.gain[node.index] = self._layer_gain(node, layers[0], before[0])
         elif node.op in _SHAPES:
@@ -174,6 +179,8 @@ class _Walk:
     def _layer_gain(self, node: Node, layer: WeightLayer, before: Node) -> float:
         assert layer.weight is not None
         gain = layer.fan_in * self._square(layer.weight)
+        if layer.multiplier is not None:
+            gain *= self._square(layer.multiplier)
         return gain * (_taps_seen(node, layer, before.shape) if layer.kind == "conv" else 1.0)
 
     def _set(self, node: Node, sample: np.ndarray, variance: float) -> bool:
@@ -196,7 +203,7 @@ class _Walk:
         variance: float,
     ) -> bool:
         layer = layers[0]
-        if len(layers) > 1 or layer.weight is None or layer.kind not in ("linear", "conv"):
+        if len(layers) > 1 or not self._independent(layer):
             return False
         gain = self._layer_gain(node, layer, before[0])
         bias = 0.0 if layer.bias is None else self._square(layer.bias)
@@ -206,6 +213,17 @@ class _Walk:
         return self._set(
             node, self._gaussian(gain * (x.T @ x) / len(x) + bias), variance + 5 / width
         )
+
+    def _independent(self, layer: WeightLayer) -> bool:
+        """Whether its weights may be taken as independent, by all that can be seen of them."""
+        if layer.weight is None or layer.kind not in ("linear", "conv"):
+            return False
+        weight = self.parameters[layer.weight].detach()
+        weight = weight.reshape(*weight.shape[:2], -1)  # row, column, tap
+        if not weight.any():
+            return True
+        silent_taps = not bool((weight != 0).flatten(0, 1).any(0).all())
+        return self.uses[layer.weight] == 1 and not silent_taps and not _paired(weight)
 
     def _square(self, name: str) -> float:
         return float((self.parameters[name].detach().double() ** 2).mean())
@@ -322,6 +340,17 @@ class _Walk:
         for name, (value, slack) in values.items():
             out[name], out[f"{name}_slack"] = (dim, value, about), (dim, np.abs(slack))
         return out
+
+
+def _paired(weight: Any) -> bool:
+    """Whether one half of the rows or columns is the other with the opposite sign."""
+    for dim in (0, 1):
+        half, odd = divmod(weight.shape[dim], 2)
+        if half and not odd:
+            one, other = weight.narrow(dim, 0, half), weight.narrow(dim, half, half)
+            if bool((one == -other).all()):
+                return True
+    return False
 
 
 def _taps_seen(node: Node, layer: WeightLayer, shape: tuple[int, ...]) -> float:

@@ -49,14 +49,18 @@ def probe(
     """
     import sys
 
-    from analysis.check_command import measured
+    from analysis.check_command import measured, predicted
 
     if picture is not None:
         from figures.commands import require_format
 
         require_format(picture)
     chosen = options.words(names)
-    _, found = measured(target, shape, tokens, replicas, seed, device, names=chosen)
+    source, found = measured(target, shape, tokens, replicas, seed, device, names=chosen)
+    theory = predicted(source, shape, tokens, seed, device, found)
+    if theory is not None:
+        # One file and one table hold both; a prediction is named after what it is of.
+        found = found.assign({f"{name}_predicted": theory[name] for name in theory.data_vars})
     if style is Format.json:
         from sigprop import export
 
@@ -85,12 +89,20 @@ def _table(found: xr.Dataset) -> str:
     lines += _rows(found, "layer", "", ["dead_fraction"])
     if "sum" in found.sizes:
         lines += ["", *_rows(found, "sum", "sum_", ["branch_ratio"])]
+    if any(str(name).endswith("_predicted") for name in found):
+        lines.append("Theory is the limit of great width; - where it is silent.")
     if about["never_called"]:
         lines.append(f"Never called: {about['never_called']}")
     return "\n".join(lines)
 
 
+def _predicted(name: str) -> str:
+    return f"{name}_predicted" if name.endswith("_mean") else f"log_{name}_mean_predicted"
+
+
 def _rows(found: xr.Dataset, dim: str, prefix: str, more: list[str]) -> list[str]:
+    import numpy as np
+
     heads = {
         f"{prefix}second_moment": "mean square",
         f"{prefix}gradient_second_moment": "of the gradient",
@@ -102,8 +114,13 @@ def _rows(found: xr.Dataset, dim: str, prefix: str, more: list[str]) -> list[str
     if dim == "layer":
         columns.append(["kind", *map(str, found.kind.values)])
     for name, head in heads.items():
-        if name in (*more, *list(heads)[:3]):
-            columns.append([head, *(f"{value:.4g}" for value in found[name].values)])
+        if name not in (*more, *list(heads)[:3]):
+            continue
+        columns.append([head, *(f"{value:.4g}" for value in found[name].values)])
+        theory = found.get(_predicted(name))
+        if theory is not None and np.isfinite(theory).any():
+            rows = theory.values if "cosine" in name else np.exp(theory.values)
+            columns.append(["theory", *("-" if np.isnan(x) else f"{x:.4g}" for x in rows)])
     widths = [max(map(len, column)) for column in columns]
     rows = ["  ".join(c.rjust(w) for c, w in zip(row, widths)) for row in zip(*columns)]
     return [rows[0], "-" * len(rows[0]), *rows[1:]]

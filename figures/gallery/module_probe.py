@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures._style import PALETTE, frame, styled
+from figures._style import PALETTE, STATUS_LINE, frame, styled
 
 __all__ = ["draw"]
 
@@ -22,7 +22,8 @@ def draw(found: xr.Dataset) -> Figure:
     Parameters
     ----------
     found : Dataset
-        Of `sigprop.modules.probe`.
+        Of `sigprop.modules.probe`; what is predicted of a variable, if anything, stands beside it
+        as ``<variable>_predicted`` with its slack, as `sigprop probe --out` writes it.
 
     Returns
     -------
@@ -39,6 +40,11 @@ def draw(found: xr.Dataset) -> Figure:
         f"Gradients: {about['backward']}; squared length for each input. Cosines are over pairs of "
         "inputs. Bars are two standard errors over the networks, where there are several."
     )
+    if any(str(name).endswith("_predicted") for name in found):
+        caption += (
+            " Dashed: theory in the limit of great width, the band as wide as the correction for "
+            "finite width; no line where it is silent."
+        )
     frame(picture, "States, gradients and angles in order of execution", setting, caption)
     return picture
 
@@ -55,6 +61,7 @@ def _row(axes: Any, found: xr.Dataset, dim: str, prefix: str) -> None:
         value, error = found[name].values * scale, found[f"{name}_se"].values * scale
         bars = np.nan_to_num(2 * error)
         panel.errorbar(place, value, bars, color=PALETTE[0], marker="o", ms=3.2, lw=0.8)
+        _theory(panel, place, found, name, scale)
         panel.set_title(title)
         if "cosine" not in name and (value[np.isfinite(value)] > 0).any():
             panel.set_yscale("log", nonpositive="mask")
@@ -62,3 +69,19 @@ def _row(axes: Any, found: xr.Dataset, dim: str, prefix: str) -> None:
         labels = [str(label) for label in found[dim].values[::step]]
         panel.set_xticks(place[::step], labels, rotation=90, fontsize=6)
     axes[0].set_ylabel("layers" if dim == "layer" else "residual sums")
+
+
+def _theory(panel: Any, place: np.ndarray, found: xr.Dataset, name: str, scale: Any) -> None:
+    """The line that is predicted, and its band."""
+    variable = name if name.endswith("_mean") else f"log_{name}_mean"
+    if f"{variable}_predicted" not in found:
+        return
+    line = found[f"{variable}_predicted"].values
+    slack = found[f"{variable}_slack_predicted"].values
+    curves = (line, line - slack, line + slack)
+    if name == variable:
+        middle, low, high = curves
+    else:
+        middle, low, high = (scale * np.exp(curve) for curve in curves)
+    panel.plot(place, middle, STATUS_LINE["limit"], color=PALETTE[1], lw=1)
+    panel.fill_between(place, low, high, color=PALETTE[1], alpha=0.15, lw=0)

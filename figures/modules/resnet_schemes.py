@@ -69,8 +69,6 @@ class ResNetSchemes(Figure):
             for scheme in _SCHEMES:
                 model, found, batch = self._probed(budget, norm, scheme, one=True)
                 theory = predict_module(model, found, anatomy(model, batch[:1]), batch)
-                if scheme == "risotto_":
-                    theory = theory.where(False)  # its weights are +/- pairs: not independent
                 log = _PANELS.keys() & set(theory.data_vars)
                 kept = [f"{name}{end}" for name in sorted(log) for end in ("", "_slack")]
                 out[_key(norm, scheme)] = theory[kept].assign_coords(

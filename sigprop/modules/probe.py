@@ -27,7 +27,7 @@ from sigprop.spec import check_count
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["probe"]
+__all__ = ["network_seed", "probe"]
 
 Redraw = Callable[[torch.nn.Module, torch.Generator], Any]
 
@@ -155,7 +155,7 @@ def probe(
     passes: list[Pass] = []
     sums: tuple[list[Place], str] = ([], "")
     for network in range(networks):
-        own = _seed(seed, network)
+        own = network_seed(seed, network)
         with seeded(own):
             current = _built(model) if given is None else given
             with untouched(current, values=drawn):
@@ -222,7 +222,7 @@ def _inputs(batch: Any, axis: int) -> int:
     return int(first.shape[axis])
 
 
-def _seed(seed: int, network: int) -> int:
+def network_seed(seed: int, network: int) -> int:
     """A seed for each network, of 63 bits, so that neighbours share nothing."""
     words = np.random.SeedSequence([check_count("seed", seed, least=0), network]).generate_state(2)
     return (int(words[0]) << 31) ^ int(words[1])

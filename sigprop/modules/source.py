@@ -16,6 +16,8 @@ from typing import Any
 import torch
 
 from sigprop.errors import SigpropError, SpecError, UnknownName
+from sigprop.modules._untouched import seeded
+from sigprop.modules.probe import network_seed
 from sigprop.registry import did_you_mean
 
 __all__ = ["Source", "load_source", "random_batch"]
@@ -62,6 +64,11 @@ class Source:
                 "there is nothing to measure. Name a callable that returns the module itself."
             )
         return model.to(self.device)
+
+    def first(self, seed: int, **options: Any) -> torch.nn.Module:
+        """The first of the networks that `probe` builds under this seed."""
+        with seeded(network_seed(seed, 0)):
+            return self.build(**options)
 
     def at(self, depth: int) -> Callable[[], torch.nn.Module]:
         """The callable for one depth."""

@@ -177,6 +177,8 @@ def test_probe_prints_writes_and_draws_what_was_measured(check, tmp_path):
     assert (tmp_path / "found.png").stat().st_size > 10_000
     told = json.loads(check("good", "--names", "0.*", "--format", "json", command="probe")[1])
     assert told["coords"]["layer"]["data"] == ["0.one", "0.two"]
+    assert "log_second_moment_mean_predicted" in told["data_vars"]
+    assert "limit of great width" in out and "limit of great width" in check("good")[1]
     csv = check("good", "--format", "csv", command="probe")[1].splitlines()
     assert csv[0].startswith("layer,second_moment,") and len(csv) == 15
     assert check("good", "--names", "2.tow", command="probe")[0] == 2

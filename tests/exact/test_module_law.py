@@ -161,3 +161,55 @@ def test_where_nothing_is_known_there_is_no_band():
     theory = predict_module(model, found, anatomy(model, x[:1]), x)
     assert np.isfinite(theory.log_second_moment_mean[0])
     assert np.isnan(theory.log_second_moment_mean[1:]).all()
+
+
+def _pairs(weight):
+    half = weight.shape[0] // 2
+    weight[half:] = -weight[:half]
+
+
+def _centre(weight):
+    weight[..., 0, :] = 0
+    weight[..., 2, :] = 0
+
+
+@pytest.mark.parametrize("change", [_pairs, _centre])
+def test_behind_weights_that_are_not_independent_there_is_no_prediction(change):
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, bias=False), nn.ReLU(), nn.Conv2d(8, 6, 3))
+    x = torch.randn(3, 4, 12, 12)
+
+    def known():
+        return np.isfinite(
+            predict_module(model, probe(model, x), anatomy(model, x[:1]), x).log_second_moment_mean
+        ).values.tolist()
+
+    assert known() == [True, True, True]
+    with torch.no_grad():
+        change(model[2].weight)
+    assert known() == [True, True, False]
+    with torch.no_grad():
+        model[2].weight.zero_()
+        model[2].bias.fill_(0.3)
+    assert known() == [True, True, True]  # of a weight of 0 nothing is left to depend on
+
+
+def test_a_matrix_that_is_used_twice_is_not_independent_of_what_it_reads():
+    model = nn.Sequential(nn.Linear(30, 30), nn.ReLU(), nn.Linear(30, 30), nn.ReLU())
+    x = torch.randn(3, 30)
+    model[2].weight = model[0].weight
+    theory = predict_module(model, probe(model, x), anatomy(model, x[:1]), x)
+    assert np.isnan(theory.log_second_moment_mean).all()
+
+
+def test_a_learnable_scalar_of_a_branch_counts():
+    """The branch of 0.5 W_2 relu(W_1 h) adds a quarter of what it would add by itself."""
+    from sigprop.modules import init
+
+    model = nn.Sequential(nn.Linear(20, 400), *(Block(400, 1.0) for _ in range(2)))
+    x = torch.randn(16, 20)
+    init.skipinit_(model, x[:1], initial=0.5, add_scalars=True)
+    theory = predict_module(model, probe(model, x), anatomy(model, x[:1]), x)
+    found = probe(model, x)
+    gap = np.log(found.sum_second_moment) - theory.log_sum_second_moment_mean
+    assert (np.abs(gap) <= theory.log_sum_second_moment_mean_slack + 0.05).all(), gap
+    assert np.isfinite(gap).all()
