@@ -338,7 +338,7 @@ class _Walk:
         }
         out: dict[str, Any] = {}
         for name, (value, slack) in values.items():
-            out[name], out[f"{name}_slack"] = (dim, value, about), (dim, np.abs(slack))
+            out[name], out[f"{name}_slack"] = (dim, value, about), (dim, np.abs(slack), about)
         return out
 
 

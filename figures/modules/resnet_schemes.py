@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure as Picture
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from figures._base import Figure, Progress
 from figures._style import PALETTE, STATUS_LINE, frame, styled
@@ -127,8 +128,9 @@ class ResNetSchemes(Figure):
                 axes.set_yscale("linear" if variable == "sum_cosine_mean" else "log")
             row[0].set_ylabel(words)
             row[2].set_ylim(-0.05, 1.02)
-        for axes in panels[1]:
+        for axes in panels.flat:
             axes.set_xlabel("residual sum")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles: list[Any] = [
             Line2D([], [], color=colour, ls="", label=scheme, **_marker(scheme))
             for scheme, colour in _SCHEMES.items()

