@@ -291,6 +291,7 @@ def _json(
     import json
 
     from analysis.module_verdict import trunk
+    from sigprop import export
 
     states = trunk(found)
     whole = {
@@ -308,17 +309,4 @@ def _json(
         },
         "probe": {key: str(value) for key, value in found.attrs.items()},
     }
-    return json.dumps(_strict(whole), indent=1)
-
-
-def _strict(value: Any) -> Any:
-    """Without NaN and infinities, which JSON does not have."""
-    import math
-
-    if isinstance(value, dict):
-        return {key: _strict(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    return value
+    return json.dumps(export.strict(whole), indent=1)

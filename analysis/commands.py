@@ -428,11 +428,6 @@ def _records(rows: list[dict[str, Any]], style: Format, head: dict[str, Any]) ->
         return text.getvalue().rstrip("\n")
     import json
 
-    def strict(value: Any) -> Any:
-        if isinstance(value, float) and not math.isfinite(value):
-            return None if math.isnan(value) else str(value)
-        return value
+    from sigprop import export
 
-    plain = [{name: strict(value) for name, value in row.items()} for row in rows]
-    whole = {**{name: strict(value) for name, value in head.items()}, "variables": plain}
-    return json.dumps(whole, indent=1)
+    return json.dumps(export.strict({**head, "variables": rows}), indent=1)

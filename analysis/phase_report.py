@@ -107,7 +107,9 @@ def point_text(found: Phase, critical: float | None) -> str:
 
 def point_json(found: Phase, critical: float | None) -> str:
     """Strict JSON: null for what does not exist, "inf" for what is infinite."""
-    data = {name: _strict(value) for name, value in _record(found, critical).items()}
+    from sigprop import export
+
+    data = export.strict(_record(found, critical))
     return json.dumps({**data, "status": "limit", "sentence": sentence(found, critical)}, indent=1)
 
 
@@ -125,12 +127,6 @@ def _record(found: Phase, critical: float | None) -> dict[str, Any]:
     import dataclasses
 
     return {**dataclasses.asdict(found), "critical_weight_variance": critical}
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    return value
 
 
 def _cell(value: float) -> str:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCH_SEEN",
     "METHODS",
+    "add_verdicts",
     "by_method",
+    "compared",
     "expected",
     "judged",
     "preparation",
@@ -132,6 +134,49 @@ def judged(accuracy: xr.DataArray, better: str, worse: str) -> str:
         if apart <= float(pair.std("seed", ddof=1).max()):
             return "not shown"
     return rank(pair.rename(preparation="case"), [better, worse]).verdict
+
+
+def add_verdicts(result: xr.Dataset, axis: str) -> None:
+    """Judge GradInit against what else was done at each place of ``axis``, at the end or by epoch.
+
+    Adds ``verdict`` over (rival, axis) in place.
+    """
+    runs = result.test_accuracy.isel(lr=0, drop=True)
+    if axis != "epoch":
+        runs = runs.isel(epoch=-1, drop=True)
+    rivals = [method for method in result.preparation.values if method != "gradinit"]
+    verdicts = [
+        [judged(runs.sel({axis: at}, drop=True), "gradinit", rival) for at in result[axis].values]
+        for rival in rivals
+    ]
+    result["verdict"] = (
+        ("rival", axis),
+        np.array(verdicts, dtype=str),
+        {"long_name": "whether GradInit is better, by Student's test paired by seed"},
+    )
+    result.coords["rival"] = ("rival", np.array(rivals, dtype=str))
+
+
+def compared(
+    result: xr.Dataset, theirs: xr.Dataset | None, axis: str, values: Sequence[Any]
+) -> list[str]:
+    """A line for each method: accuracy at each of ``values``, what was expected in brackets."""
+    shown = result if axis == "epoch" else result.isel(epoch=-1)
+    lines = []
+    for method in result.preparation.values:
+        cells = ""
+        for value in values:
+            place = {"preparation": method, axis: value}
+            at = shown.sel(place)
+            cell = written(float(at.accuracy_mean), float(at.accuracy_deviation))
+            if theirs is not None:
+                known = theirs.sel(place)
+                told = written(float(known.accuracy_mean), float(known.accuracy_deviation))
+                cell += f" [{told}]"
+            cells += f"{cell:>30s}"
+        seconds = float(result.preparation_seconds.sel(preparation=method).mean())
+        lines.append(f"{METHODS[method]:22s}{cells}{seconds:>12.2f} s")
+    return lines
 
 
 def tally(found: Sequence[tuple[str, str]]) -> str:

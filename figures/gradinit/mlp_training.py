@@ -15,13 +15,13 @@ from figures._base import Figure, Progress
 from figures._style import PALETTE, THEORY, frame, styled
 from figures.gradinit._training import (
     METHODS,
+    add_verdicts,
     by_method,
+    compared,
     expected,
-    judged,
     preparation,
     reduced,
     tally,
-    written,
 )
 
 __all__ = ["MLPTraining"]
@@ -107,7 +107,7 @@ class MLPTraining(Figure):
 
             study = self._study(optimizer, data, effort, told)
             results[optimizer] = by_method(study, effort["methods"], "gain", effort["gains"])
-            _add_verdicts(results[optimizer])
+            add_verdicts(results[optimizer], "gain")
         return results
 
     def _study(
@@ -171,19 +171,7 @@ class MLPTraining(Figure):
             gains = result.gain.values
             heads = "".join(f"{f'gain {gain:g}':>30s}" for gain in gains)
             lines += [f"\n{_named(optimizer):22s}{heads}{'preparation':>14s}"]
-            for method in result.preparation.values:
-                cells = ""
-                for gain in gains:
-                    at = {"preparation": method, "gain": gain}
-                    last = result.sel(at).isel(epoch=-1)
-                    cell = written(float(last.accuracy_mean), float(last.accuracy_deviation))
-                    if optimizer in predictions:
-                        theirs = predictions[optimizer].sel(at)
-                        mean, spread = theirs.accuracy_mean, theirs.accuracy_deviation
-                        cell += f" [{written(float(mean), float(spread))}]"
-                    cells += f"{cell:>30s}"
-                seconds = float(result.preparation_seconds.sel(preparation=method).mean())
-                lines.append(f"{METHODS[method]:22s}{cells}{seconds:>12.2f} s")
+            lines += compared(result, predictions.get(optimizer), "gain", gains)
         return "\n".join([*lines, "", *_sentences(results)])
 
     @styled
@@ -262,22 +250,6 @@ def _told(result: xr.Dataset) -> dict[str, Any]:
         "epochs": "1 epoch" if epochs == 1 else f"{epochs} epochs",
         "batch": study["recipe"]["batch"],
     }
-
-
-def _add_verdicts(result: xr.Dataset) -> None:
-    """Judge GradInit against what else was done, gain by gain."""
-    last = result.test_accuracy.isel(epoch=-1, lr=0, drop=True)
-    rivals = [m for m in result.preparation.values if m != "gradinit"]
-    verdicts = [
-        [judged(last.sel(gain=gain, drop=True), "gradinit", rival) for gain in result.gain.values]
-        for rival in rivals
-    ]
-    result["verdict"] = (
-        ("rival", "gain"),
-        np.array(verdicts, dtype=str),
-        {"long_name": "whether GradInit is better, by Student's test paired by seed"},
-    )
-    result.coords["rival"] = ("rival", np.array(rivals, dtype=str))
 
 
 def _sentences(results: Mapping[str, xr.Dataset]) -> list[str]:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure as Picture
 from matplotlib.lines import Line2D
@@ -15,13 +14,13 @@ from figures._base import Figure, Progress
 from figures._style import PALETTE, THEORY, frame, styled
 from figures.gradinit._training import (
     METHODS,
+    add_verdicts,
     by_method,
+    compared,
     expected,
-    judged,
     preparation,
     reduced,
     tally,
-    written,
 )
 
 __all__ = ["VGGTraining"]
@@ -92,7 +91,7 @@ class VGGTraining(Figure):
 
             study = self._study(norm, data, effort, told)
             results[norm] = by_method(study, _METHODS, "norm", [norm]).isel(norm=0, drop=True)
-            _add_verdicts(results[norm])
+            add_verdicts(results[norm], "epoch")
             before += seeds[norm] * len(_METHODS) * effort["epochs"]
         return results
 
@@ -144,18 +143,7 @@ class VGGTraining(Figure):
             heads = "".join(f"{f'epoch {epoch}':>30s}" for epoch in epochs)
             lines += ["", f"{_NORMS[norm]}, {result.seed.size} seeds"]
             lines += [f"{'':22s}{heads}{'preparation':>14s}"]
-            for method in result.preparation.values:
-                cells = ""
-                for epoch in epochs:
-                    at = result.sel(preparation=method, epoch=epoch)
-                    cell = written(float(at.accuracy_mean), float(at.accuracy_deviation))
-                    if norm in predictions:
-                        theirs = predictions[norm].sel(preparation=method, epoch=epoch)
-                        mean, spread = theirs.accuracy_mean, theirs.accuracy_deviation
-                        cell += f" [{written(float(mean), float(spread))}]"
-                    cells += f"{cell:>30s}"
-                seconds = float(result.preparation_seconds.sel(preparation=method).mean())
-                lines.append(f"{METHODS[method]:22s}{cells}{seconds:>12.2f} s")
+            lines += compared(result, predictions.get(norm), "epoch", epochs)
         return "\n".join([*lines, "", *_sentences(results)])
 
     @styled
@@ -212,22 +200,6 @@ class VGGTraining(Figure):
             legend_rows=1,
         )
         return picture
-
-
-def _add_verdicts(result: xr.Dataset) -> None:
-    """Judge GradInit against what else was done, epoch by epoch."""
-    runs = result.test_accuracy.isel(lr=0, drop=True)
-    rivals = [m for m in result.preparation.values if m != "gradinit"]
-    verdicts = [
-        [judged(runs.sel(epoch=e, drop=True), "gradinit", rival) for e in result.epoch.values]
-        for rival in rivals
-    ]
-    result["verdict"] = (
-        ("rival", "epoch"),
-        np.array(verdicts, dtype=str),
-        {"long_name": "whether GradInit is better, by Student's test paired by seed"},
-    )
-    result.coords["rival"] = ("rival", np.array(rivals, dtype=str))
 
 
 def _sentences(results: Mapping[str, xr.Dataset]) -> list[str]:
