@@ -26,11 +26,12 @@ __all__ = ["entry", "inner", "strict"]
 
 @functools.cache
 def sources() -> str:
-    """A digest of all that is compiled into kernels: these files and the activations' codes."""
+    """A digest of all that is compiled into kernels: this folder and the activations' codes."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
-    for file in (*sorted(here.glob("*.py")), here.parent / "activations" / "_codes.py"):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    for file in (*sorted(here.rglob("*.py")), here.parent / "activations" / "_codes.py"):
+        name = file.relative_to(here.parent).as_posix()
+        digest.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

@@ -13,8 +13,8 @@ from sigprop.kernels import compiled
 from sigprop.kernels.compiled import sources
 
 MODULES = [
-    importlib.import_module(f"sigprop.kernels.{info.name}")
-    for info in pkgutil.iter_modules(sigprop.kernels.__path__)
+    importlib.import_module(info.name)
+    for info in pkgutil.walk_packages(sigprop.kernels.__path__, "sigprop.kernels.")
 ]
 KERNELS = {
     function.py_func.__module__ + "." + name: function
@@ -96,10 +96,16 @@ def test_the_stamp_changes_with_any_source(tmp_path):
     shutil.copytree(here.parent / "activations", tmp_path / "activations")
     seen = {stamp(folder)}
     assert seen == {sources()}
-    for changed in (folder / "lanes.py", folder / "philox.py", tmp_path / "activations/_codes.py"):
+    sources_of_one = [
+        folder / "lanes.py",
+        folder / "philox.py",
+        folder / "chain/hidden.py",
+        tmp_path / "activations/_codes.py",
+    ]
+    for changed in sources_of_one:
         changed.write_text(changed.read_text() + "# changed\n")
         seen.add(stamp(folder))
-    assert len(seen) == 4
+    assert len(seen) == 1 + len(sources_of_one)
 
 
 def stamp(folder):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sigprop.kernels import chain
+from sigprop.kernels.chain import by_frame, by_norm, hidden, lengths
 from sigprop.kernels.lanes import LANES
 
 # What a hundred operations in single precision may lose, relative to the largest number.
@@ -73,7 +73,7 @@ def plain_growth(monkeypatch):
         log_size += 0.5 * np.log(square)
         ratio[:] = np.sqrt(square)
 
-    monkeypatch.setattr(chain, "_grow", grow)
+    monkeypatch.setattr(lengths, "grow", grow)
 
 
 # ------------------------------------------------------------------------ norms alone
@@ -86,7 +86,7 @@ def test_norms_one_layer_ahead_and_back(vectors, d):
     rest_y = across(y, h)
     along, far, ratio, change, square = blank(5)
     log_size = np.zeros(LANES)
-    python(chain._step_norm)(
+    python(by_norm.step)(
         C, A, *single(sigma**2, dot(y, h) / sigma, dot(rest_y, rest_y) / sigma**2), along, far,
         log_size, ratio, change, square,
     )  # fmt: skip
@@ -104,7 +104,7 @@ def test_norms_one_layer_ahead_and_back(vectors, d):
     t = dot(unit(rest), tangent)
     draws = (2 * t, 4 * (1 - t**2)) if d >= 2 else (UNUSED, 0 * t)
     ph, r2, eta = blank(3)
-    python(chain._turn_norm)(
+    python(by_norm.turn)(
         C, A, along, far, *single(dot(p, top), dot(rest, rest), *draws), d >= 2, ph, r2, eta,
     )  # fmt: skip
     assert_same(ph, dot(p, h), "p along h")
@@ -118,7 +118,7 @@ def test_norms_one_layer_ahead_and_back(vectors, d):
     z = dot(fresh, unit(ahead)) if d >= 2 else UNUSED
     left = dot(fresh, fresh) - z**2 if d >= 2 else 0 * z
     p1, p2, change = blank(3)
-    python(chain._land_norm)(
+    python(by_norm.land)(
         C, A, SCALE, *single(q2), ph, r2, eta, *single(z, left), d >= 2, p1, p2, change,
     )  # fmt: skip
     below = C * p + A * dot(y, p)[:, None] * h + (A * SCALE * np.sqrt(q2))[:, None] * fresh
@@ -146,7 +146,7 @@ def test_a_layer_in_the_frame_of_the_input(vectors, d, start):
     second = dot(y, eps) if d >= 2 else UNUSED
     log_size, inverse = np.zeros(LANES), np.full(LANES, start)
     displacement = (x - start) / max(1.0, start)
-    python(chain._step_frame)(
+    python(by_frame.step)(
         C, A, *single(np.ones(LANES), dot(y, e), second, dot(far_y, far_y)), d >= 2, yx, yk,
         yz, *state, log_size, ratio, change, square, displacement, inverse,
     )  # fmt: skip
@@ -179,7 +179,7 @@ def test_a_layer_in_the_frame_of_the_input(vectors, d, start):
     draws = single(
         3 * t1 if d >= 3 else UNUSED, 3 * t2 if d >= 4 else UNUSED, 9 * left
     )  # fmt: skip
-    python(chain._turn_frame)(
+    python(by_frame.turn)(
         C, A, *single(xi), yx, yk, yz, *scalars, *draws, d, qk, rp, eta, ek, rd, rpd
     )
     old, old_d = across(p, e, eps), across(apart, e, eps)
@@ -205,7 +205,7 @@ def test_a_layer_in_the_frame_of_the_input(vectors, d, start):
     z = [v if d >= k else UNUSED for k, v in enumerate(z, 2)]
     pe, de = single(dot(p, e), dot(apart, e))
     pk, pp, dk, dd, pd, change = blank(6)
-    python(chain._land_frame)(
+    python(by_frame.land)(
         C, A, SCALE, *single(q2, x, xi), pe, qk, rp, eta, de, ek, rd, rpd,
         *single(*z, left), d, *single(f), pk, pp, dk, dd, pd, change,
     )  # fmt: skip
@@ -241,7 +241,7 @@ def test_a_gradient_through_a_hidden_layer_of_five(vectors, slope, on):
     squared, plus, minus = single(
         np.full(LANES, radius**2), dot(positive, positive), dot(negative, negative)
     )
-    python(chain._activate)(slope, n, squared, None, plus, minus, out, cosine, sine)
+    python(hidden.activate)(slope, n, squared, None, plus, minus, out, cosine, sine)
     image = radius * (positive + slope * negative)
     size = np.sqrt(dot(image, image))
     assert_same(out, size, "|phi(u)|")
@@ -263,7 +263,7 @@ def test_a_gradient_through_a_hidden_layer_of_five(vectors, slope, on):
     w = w if 0 < on < n else UNUSED  # there is no such plane if one half is empty
     x_plus, x_minus = across(ahead, up), across(behind, down)
     found = np.full(LANES, LOST)
-    python(chain._through)(
+    python(hidden.back)(
         slope, n, *single(np.full(LANES, on)), out, cosine, sine,
         *single(eta, k**2, w, dot(x_plus, x_plus), dot(x_minus, x_minus)), found,
     )  # fmt: skip
@@ -275,7 +275,7 @@ def test_a_bias_takes_its_part_of_the_product(vectors):
     n, scale, bias = 4, 0.9, 0.6
     size, lift = np.linspace(0.5, 2.0, LANES), np.linspace(0.1, 2.0, LANES)
     kappa, squared = blank(2)
-    python(chain._radius)(scale, bias, *single(size, lift), kappa, squared)
+    python(hidden.radius)(scale, bias, *single(size, lift), kappa, squared)
     total = (scale * size) ** 2 + (bias * lift) ** 2
     assert_same(squared, total, "T^2")
     share = (bias * lift) ** 2 / total
@@ -284,5 +284,5 @@ def test_a_bias_takes_its_part_of_the_product(vectors):
     b = share[:, None] * u + (bias * lift * np.sqrt(1 - share))[:, None] * fresh
     (eta,) = single(dot(u, q))
     draw = dot(fresh, unit(q))
-    python(chain._bias_eta)(eta, kappa, *single(lift), bias, *single(dot(q, q), draw))
+    python(hidden.bias_eta)(eta, kappa, *single(lift), bias, *single(dot(q, q), draw))
     assert_same(eta, dot(u - b, q), "(u - b).q")
