@@ -36,6 +36,7 @@ from scipy.stats import binom, norm, pearson3, t
 
 from analysis.points import points
 from analysis.prediction import predict, told
+from sigprop.accumulate.reliable import LEAST
 from sigprop.errors import SpecError, Unsupported
 from sigprop.spec import Ensemble, check_number
 
@@ -44,7 +45,6 @@ __all__ = ["POWER", "SKEWED", "Comparison", "Verdict", "compare", "sentence", "t
 POWER = 0.9  # probability with which an error of the size of the resolution is found
 SKEWED = 0.5  # skewness of an average beyond which Pearson's law is not relied on
 COARSE = 0.5  # an agreement that would have missed this error says nothing
-FEWEST = 30  # replicas below which a sample does not know its own error
 _SHAPE = ("_skewness", "_kurtosis")  # judged if asked for; analysis.gaussianity does it better
 _FLOAT32 = 3e-7  # draws are in single precision: no sampler promises more
 _WEIGHTED = 1e-10  # rounding of a product of weights, where they have no error of chance
@@ -416,7 +416,7 @@ def _table(
         else:
             # The logarithm of a variance of normal values is skewed, if little.
             skew = np.full(shape, -math.sqrt(2 / replicas) if relative else 0.0)
-            sound = np.full(shape, known or replicas >= FEWEST)
+            sound = np.full(shape, known or replicas >= LEAST)
         unit = np.where(np.isfinite(predicted), predicted, 1.0) if relative else np.ones(shape)
         if variable == "dead_layers_mean":  # a share of the layers so far, as is a fraction
             so_far = np.maximum(np.asarray(sample["layer"].values, float), 1.0)[:, None]

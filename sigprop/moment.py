@@ -54,7 +54,8 @@ def estimate_moment(
     -------
     Dataset
         ``norm_moment_log`` with ``_se``, ``norm_moment_ess`` (effective replicas) and
-        ``norm_moment_reliable`` (whether these are 100 or more).
+        ``norm_moment_reliable`` (whether these are 100 or more, or three quarters of
+        30 or more that were drawn).
 
     Raises
     ------

@@ -245,7 +245,7 @@ def _columns(picked: xr.Dataset, depth: int) -> tuple[list[list[str]], list[str]
     if "norm_moment_log" in picked and "log_norm_mean" not in picked:
         moments, marked = _weighted(picked)
         columns += moments
-        notes += ["~: fewer than 100 effective replicas: do not rely on it."] if marked else []
+        notes += ["~: carried by too few effective replicas: do not rely on it."] if marked else []
     elif "norm_moment_log" in picked:
         orders = picked.order.values
         order = 2.0 if 2.0 in orders else float(orders[-1])
@@ -256,8 +256,7 @@ def _columns(picked: xr.Dataset, depth: int) -> tuple[list[list[str]], list[str]
         columns.append([f"E|h|^{order:g}", *cells])
         if "~" in marks:
             notes.append(
-                "~: carried by fewer than 100 effective replicas, or without a sound error: "
-                "do not rely on it."
+                "~: carried by too few replicas, or without a sound error: do not rely on it."
             )
     pairs("log|h|", "log_norm_mean")
     if "log_norm_variance" in picked:

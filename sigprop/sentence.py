@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from sigprop.accumulate.reliable import LEAST, reliable
+
 __all__ = ["EXACT", "sentence", "trusted"]
 
 # A change of the typical norm below PRESERVED is called preserved, beyond CHANGED a growth
@@ -267,9 +269,11 @@ def _warnings(result: xr.Dataset) -> list[str]:
             replicas = int(result.attrs["replicas"])
             weighted = f"log_{name}_mean" not in result
             moment = f"E|{symbol}|^{poor[0]:g}"
-            if replicas < 100:
-                reason = f"rests on {replicas} replicas; give --replicas 100 or more to judge it."
-            elif ess >= 100:
+            if replicas < LEAST:
+                reason = (
+                    f"rests on {replicas} replicas; give --replicas {LEAST} or more to judge it."
+                )
+            elif reliable(np.array(ess), replicas):
                 reason = "has an error bar that the weights' heavy tails make unreliable."
             elif weighted:
                 reason = (

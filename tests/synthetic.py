@@ -12,6 +12,8 @@ import warnings
 import numpy as np
 import xarray as xr
 
+from sigprop.accumulate.reliable import reliable
+
 ORDERS = (1.0, 2.0)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LAYER_INPUT = ("layer", "input")
@@ -98,7 +100,7 @@ def _log_statistics(name, values):
         f"{name}_moment_log": (orders, moment),
         f"{name}_moment_log_se": (orders, relative),
         f"{name}_moment_ess": (orders, ess),
-        f"{name}_moment_reliable": (orders, ess >= 100),
+        f"{name}_moment_reliable": (orders, reliable(ess, replicas)),
         f"{name}_zero_fraction": (LAYER_INPUT, np.isneginf(values).mean(0)),
     }
 

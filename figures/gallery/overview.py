@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from figures._style import PALETTE, style
-from sigprop.observables.quantity import RELIABLE
+from sigprop.accumulate.reliable import ENOUGH, LEAST, SHARE
 from sigprop.report import headline
 from sigprop.sentence import trusted
 
@@ -136,12 +136,13 @@ def _frame(figure: Figure, result: xr.Dataset, height: float) -> None:
         ha="right",
         color="0.3",
     )
+    few = f"fewer than {_enough(result):.3g} effective replicas"
     figure.legend(
         handles=[
             Line2D([], [], color=_BLUE, label="estimate"),
             Patch(color=_BLUE, alpha=_BAND, lw=0, label="± 2 standard errors"),
             Patch(color=_BLUE, alpha=_SPREAD, lw=0, label=_spread_label(result)),
-            Line2D([], [], color="0.4", ls=":", label="fewer than 100 effective replicas"),
+            Line2D([], [], color="0.4", ls=":", label=few),
         ],
         ncols=4,
         loc="lower left",
@@ -237,13 +238,18 @@ def _moments(result: xr.Dataset, name: str) -> Callable[[Axes], None]:
     return paint
 
 
+def _enough(result: xr.Dataset) -> float:
+    """Effective replicas below which a moment is dotted."""
+    return min(ENOUGH, max(SHARE * int(result.attrs["replicas"]), SHARE * LEAST))
+
+
 def _carried(result: xr.Dataset) -> Callable[[Axes], None]:
     def paint(axes: Axes) -> None:
         for index, order in enumerate(result.order.values):
             size = result.norm_moment_ess.sel(order=order)
             colour = PALETTE[index % len(PALETTE)]
             axes.plot(result.layer, size, color=colour, label=f"s = {order:g}")
-        axes.axhline(RELIABLE, color="0.4", ls=":", lw=0.9)
+        axes.axhline(_enough(result), color="0.4", ls=":", lw=0.9)
 
     return paint
 

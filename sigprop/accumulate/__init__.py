@@ -10,10 +10,12 @@ into estimates with errors. Three kinds of sums suffice:
 `powers`
     E r^s for a list of orders s, of a quantity r known by its logarithm, without ever
     leaving the log domain, with the effective sample size;
+`reliable`
+    whether so many effective replicas are enough to believe a moment;
 `histogram`
     counts in fixed bins, from which follow quantiles with a bound on their error.
 
-Each module offers ``observe`` (values to sums), ``merge`` (two sums to one) and functions
+Each of the sums offers ``observe`` (values to sums), ``merge`` (two sums to one) and functions
 that read estimates off. Sums are dicts of NumPy arrays, called a `State`; merging is
 associative up to rounding, and a fold in a fixed order gives the same bits every time.
 Values are arrays of shape (replicas, ...): every column behind the first axis is summed

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sigprop.accumulate import State, powers
+from sigprop.accumulate.reliable import reliable
 from sigprop.observables.observable import Observable, Trace, Variable, observables
-from sigprop.observables.quantity import RELIABLE
 
 __all__ = ["Moment"]
 
@@ -45,7 +45,8 @@ class Moment(Observable):
         size = powers.effective_size(state)[0]
         what = "log of E (|h_l| / |h_0|)^order"
         carried = "effective number of weighted replicas that carry norm_moment_log"
-        trust = f"whether {RELIABLE} effective replicas or more carry norm_moment_log"
+        good = reliable(size, int(state["count"]))
+        trust = "whether enough replicas carry norm_moment_log to believe it and its error"
         return {
             "norm_moment_log": (dims, estimate, {"long_name": what, "units": "nat"}),
             "norm_moment_log_se": (
@@ -53,6 +54,6 @@ class Moment(Observable):
             ),
             "norm_moment_ess": (dims, size, {"long_name": carried, "units": "1"}),
             "norm_moment_reliable": (
-                dims, size >= RELIABLE, {"long_name": trust, "units": "1"}
+                dims, good, {"long_name": trust, "units": "1"}
             ),
         }  # fmt: skip

@@ -15,12 +15,11 @@ import numpy as np
 
 from sigprop.accumulate import State, histogram, moments, powers
 from sigprop.accumulate.histogram import Bins
+from sigprop.accumulate.reliable import reliable
 from sigprop.observables.observable import Trace, Variable
 from sigprop.trace import FIELDS
 
 __all__ = ["LogQuantity", "PlainQuantity", "Quantity"]
-
-RELIABLE = 100  # effective replicas below which a moment is not to be believed
 
 
 def _part(state: State, name: str) -> State:
@@ -149,14 +148,15 @@ class LogQuantity(Quantity):
         dims = ("order", *self.dims)
         name = f"{self.prefix}_moment"
         size = powers.effective_size(state)
+        good = reliable(size, int(state["count"]))
         what = f"log of E ({ratio})^order"
         estimate = powers.log_moment(state, orders)
-        trust = f"whether {RELIABLE} replicas or more carry {name}_log"
+        trust = f"whether enough replicas carry {name}_log to believe it and its error"
         ess = f"effective number of replicas that carry {name}_log"
         return {
             **self._pair(f"{name}_log", estimate, what, "nat", dims),
             f"{name}_ess": (dims, size, {"long_name": ess, "units": "1"}),
-            f"{name}_reliable": (dims, size >= RELIABLE, {"long_name": trust, "units": "1"}),
+            f"{name}_reliable": (dims, good, {"long_name": trust, "units": "1"}),
         }
 
 

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from sigprop.accumulate import State, moments, powers
+from sigprop.accumulate.reliable import reliable
 from sigprop.errors import SpecError
 from sigprop.observables.observable import Observable, Trace, Variable, observables
 from sigprop.spec import check_count, check_number
 
 __all__ = ["Spectrum"]
 
-RELIABLE = 100  # effective replicas below which a moment is not to be believed
 
 # What is averaged over networks: name, what it is, units.
 _NUMBERS = {
@@ -142,14 +142,15 @@ class Spectrum(Observable):
         size = np.concatenate([powers.effective_size(part) for part in sums])
         dims = ("order", "layer")
         ess = "effective number of replicas that carry singular_moment_log"
-        trust = f"whether {RELIABLE} replicas or more carry singular_moment_log"
+        good = reliable(size, int(sums[0]["count"]))
+        trust = "whether enough replicas carry singular_moment_log to believe it and its error"
         return {
             **_pair(
                 "singular_moment_log", dims, (value, error), "log of E mean singular^order", "nat"
             ),
             "singular_moment_ess": (dims, size, {"long_name": ess, "units": "1"}),
             "singular_moment_reliable": (
-                dims, size >= RELIABLE, {"long_name": trust, "units": "1"},
+                dims, good, {"long_name": trust, "units": "1"},
             ),
         }  # fmt: skip
 

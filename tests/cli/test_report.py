@@ -47,7 +47,7 @@ def test_values_are_those_of_the_first_input_and_carry_their_errors():
 
 def test_the_mean_square_is_marked_where_few_replicas_carry_it():
     unreliable = report.table(result(spread=2.5))
-    assert "~: carried by fewer than 100 effective replicas" in unreliable
+    assert "~: carried by too few replicas" in unreliable
     assert "~" not in report.table(result(spread=0.1))
 
 
