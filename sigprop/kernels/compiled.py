@@ -12,12 +12,16 @@ copies may contract or reassociate a sum differently. So
 
 Numba takes a cached kernel for valid as long as the file that defines it has not changed, but
 most of a kernel is merged in from other files. Here it is valid as long as none of the
-sources has changed.
+sources has changed. And it is one process at a time that reads or writes the cache of a kernel.
 """
 
+import contextlib
+import fcntl
 import functools
 import hashlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numba as nb
 
@@ -46,7 +50,31 @@ def entry(function):  # type: ignore[no-untyped-def]
     stored = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
     if stored is not None:
         stored._source_stamp = sources()
+        stored.save, stored.load = alone(stored, stored.save), alone(stored, stored.load)
     return kernel
+
+
+def alone(stored: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+    """``method`` of a kernel's cache file, while no other process is in one of them.
+
+    Numba writes the index and then the code. Two processes that compile two versions of a kernel
+    at once may call both by one name, and a third is then given the wrong one.
+    """
+
+    def locked(*arguments: Any) -> Any:
+        with _lock(stored._index_path + ".lock"):
+            return method(*arguments)
+
+    return locked
+
+
+@contextlib.contextmanager
+def _lock(path: str) -> Iterator[None]:
+    """Hold the lock of a file; where there can be none, as in a folder to read only, go on."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            fcntl.flock(held.enter_context(open(path, "a")), fcntl.LOCK_EX)
+        yield
 
 
 def strict(function):  # type: ignore[no-untyped-def]

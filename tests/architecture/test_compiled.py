@@ -3,10 +3,12 @@
 import importlib.util
 import pkgutil
 import shutil
+import threading
 from pathlib import Path
 
 import numba as nb
 import pytest
+from numba.core.caching import IndexDataCacheFile
 
 import sigprop.kernels
 from sigprop.kernels import compiled
@@ -86,7 +88,54 @@ def test_a_cached_kernel_is_as_fresh_as_all_that_is_merged_into_it():
     """Numba alone looks at the file of the entry, and would keep what another file gave it."""
     for name, function in KERNELS.items():
         if cached(function):
-            assert function._cache._cache_file._source_stamp == sources(), name
+            stored = function._cache._cache_file
+            assert stored._source_stamp == sources(), name
+            assert {stored.save.__name__, stored.load.__name__} == {"locked"}, name
+
+
+def shared(folder):
+    """The cache of one kernel, as one of several processes sees it."""
+    stored = IndexDataCacheFile(str(folder), filename_base="kernel", source_stamp="now")
+    stored.save, stored.load = (compiled.alone(stored, f) for f in (stored.save, stored.load))
+    return stored
+
+
+def test_processes_that_compile_at_once_lose_none_of_their_kernels(tmp_path):
+    """The second one comes when the first has read the index and not yet written it."""
+    first, second = shared(tmp_path), shared(tmp_path)
+    has_read, go_on = threading.Event(), threading.Event()
+    read = first._load_index
+
+    def slowly():
+        index = read()
+        has_read.set()
+        go_on.wait(60)
+        return index
+
+    first._load_index = slowly
+    savers = [
+        threading.Thread(target=first.save, args=("one version", "its code")),
+        threading.Thread(target=second.save, args=("another", "other code")),
+    ]
+    savers[0].start()
+    assert has_read.wait(60)
+    savers[1].start()
+    savers[1].join(0.5)  # it would be done, if it did not have to wait
+    go_on.set()
+    for saver in savers:
+        saver.join(60)
+    first._load_index = read
+    assert [second.load(key) for key in ("one version", "another")] == ["its code", "other code"]
+
+
+def test_a_cache_to_read_only_is_read(tmp_path, monkeypatch):
+    shared(tmp_path).save("a version", "its code")
+
+    def refuse(path, mode):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(compiled, "open", refuse, raising=False)
+    assert shared(tmp_path).load("a version") == "its code"
 
 
 def test_the_stamp_changes_with_any_source(tmp_path):
