@@ -1,6 +1,5 @@
 """GradInit on deep networks of a wrong gain: both optimisers, both gains, ten seeds each."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -8,11 +7,18 @@ from tests.modules.repaired import CHANCE, GAMMA, MEAN, repaired
 
 torch.set_num_threads(1)
 
+# Ranges over the ten seeds at a gain of 1.5 before anything is learned: norm, loss after a step.
+START = {"sgd": ((1.2e4, 1.2e5), (645, 5682)), "adam": ((1.3e6, 1.2e7), (618, 6009))}
+
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("gain", [1.5, 0.7])
 def test_every_seed_is_repaired(optimizer, gain):
-    """The ranges are printed (pytest -s)."""
+    """The ranges are printed (pytest -s).
+
+    A random batch of 256 in place of the even one saw one of the forty at a loss of 2.305 after a
+    step, and none beyond another bound.
+    """
     runs = [repaired(optimizer, gain, seed) for seed in range(10)]
     columns = {
         "norm before": [before[0] for before, *_ in runs],
@@ -21,20 +27,19 @@ def test_every_seed_is_repaired(optimizer, gain):
         "L1 after": [after[1] for _, after, _ in runs],
         "mean m": [mean for *_, mean in runs],
     }
-    told = ", ".join(f"{name} {min(x):.4g}-{max(x):.4g}" for name, x in columns.items())
+    told = ", ".join(f"{name} {min(x):.5g}-{max(x):.5g}" for name, x in columns.items())
     print(f"\n{optimizer}, gain {gain}: {told}")
-    # The last iterate straddles gamma, and the bounds are of one batch of 256: one seed in ten may
-    # leave them, by a little.
     low, high = MEAN[gain]
-    within = {
-        "norm": (np.array(columns["norm/gamma after"]), 1.5, 1.6),
-        "L1": (np.array(columns["L1 after"]), CHANCE, CHANCE + 0.02),
-    }
-    for values, bound, limit in within.values():
-        assert (values < bound).sum() >= 9 and values.max() < limit
-    # From a gain of 0.7 the gradient is small at first: of ten runs with sgd one stayed below
-    # gamma for good, scales of 0.66 to 2.2, and one let a single layer fall to 0.05.
-    mean = np.array(columns["mean m"])
-    assert ((low < mean) & (mean < high)).sum() >= 8
-    fell = np.array(columns["L1 before"]) / columns["L1 after"]
-    assert (fell > (100 if gain == 1.5 else 1)).sum() >= (10 if gain == 1.5 else 8)
+    assert max(columns["norm/gamma after"]) <= 1.5
+    assert max(columns["L1 after"]) < CHANCE
+    assert low <= min(columns["mean m"]) and max(columns["mean m"]) <= high
+    fell = [before / after for before, after in zip(columns["L1 before"], columns["L1 after"])]
+    if gain == 1.5:
+        assert min(fell) > 100
+        # The same networks: their ranges differ by the batch alone, on which a loss of hundreds
+        # has a relative deviation of 0.1 or so.
+        for name, ends in zip(("norm before", "L1 before"), START[optimizer]):
+            found = (min(columns[name]), max(columns[name]))
+            assert found == pytest.approx(ends, rel=0.15), name
+    else:
+        assert sum(ratio > 1 for ratio in fell) >= 9
