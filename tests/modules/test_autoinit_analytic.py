@@ -114,6 +114,58 @@ def test_sums_products_concatenations_and_normalisation():
     assert (after.mean, after.variance) == (0.0, 5.25)
 
 
+def test_of_a_division_by_the_root_mean_square():
+    after = rules.normalised(Moments(1.0, 3.0), nn.RMSNorm(4, elementwise_affine=False))
+    assert (after.mean, after.variance) == (0.5, 0.75)
+
+
+class Arithmetic(nn.Module):
+    """Two layers with an expression between them."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.a, self.b, self.between = nn.Linear(3, 4), nn.Linear(4, 2), between
+
+    def forward(self, x):
+        return self.b(self.between(torch.relu(self.a(x))))
+
+
+@pytest.mark.parametrize(
+    "between, factor, shift",
+    [
+        (lambda h: 3 - h / 2, -0.5, 3.0),
+        (lambda h: -h, -1.0, 0.0),
+        (lambda h: (h - 0.25) * 4, 4.0, -1.0),
+        (lambda h: torch.neg(1.5 + h), -1.0, -1.5),
+    ],
+)
+def test_numbers_shift_and_multiply_the_moments(between, factor, shift):
+    history = autoinit_analytic(Arithmetic(between).double()).history
+    mean, variance = 1 / math.sqrt(2 * math.pi), 0.5 - 1 / (2 * math.pi)
+    np.testing.assert_allclose(history["mean"][1], factor * mean + shift, rtol=1e-12)
+    np.testing.assert_allclose(history["variance"][1], factor**2 * variance, rtol=1e-12)
+
+
+def test_a_bias_that_may_not_be_set_adds_its_own_moments():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)).double()
+    with torch.no_grad():
+        model[0].bias.copy_(torch.tensor([1.0, 3.0]))
+    model[0].bias.requires_grad_(False)
+    history = autoinit_analytic(model).history
+    assert model[0].bias.tolist() == [1.0, 3.0]
+    np.testing.assert_allclose([history["mean"][1], history["variance"][1]], [2, 2], rtol=1e-12)
+
+
+def test_padding_mixes_its_value_in_by_area():
+    """5 x 5 becomes 7 x 7: 25 of variance 1 and 24 that are 2."""
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ConstantPad2d(1, 2.0), nn.Conv2d(3, 2, 3)).double()
+    history = autoinit_analytic(model, example=torch.zeros(1, 1, 7, 7).double()).history
+    np.testing.assert_allclose(history["mean"][1], 48 / 49, rtol=1e-12)
+    np.testing.assert_allclose(
+        history["variance"][1] + history["mean"][1] ** 2, (25 + 4 * 24) / 49, rtol=1e-12
+    )
+
+
 class Net(nn.Module):
     """What a forward may write: functions, methods, sums, a gain, a frozen layer."""
 

@@ -281,3 +281,20 @@ def test_a_block_that_is_never_called_is_named():
     model[0].extra = nn.Linear(3, 3)
     with pytest.raises(SpecError, match=r"block '0.extra' was never called"):
         apjn([model[0].extra], normal(4, 3), model=model)
+
+
+def test_a_block_that_acts_twice_is_measured_where_it_acts_first():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
+
+        def forward(self, x):
+            return self.block(5 * self.block(x))
+
+    torch.manual_seed(0)
+    model, x = Twice(), normal(20, 6)
+    first, second = apjn([model.block], x), apjn([model.block], 5 * model.block(x).detach())
+    found = apjn([model.block], x, model=model)
+    np.testing.assert_array_equal(found.jacobian_norm, first.jacobian_norm)
+    assert abs(float(second.jacobian_norm[0] / first.jacobian_norm[0]) - 1) > 0.1

@@ -12,6 +12,7 @@ from torch import nn
 from sigprop.errors import NonFinite, SpecError, UnknownName, Unsupported
 from sigprop.modules.batches import BatchPair, HalfBatches, joined, model_arguments
 from sigprop.modules.gradinit import gradinit
+from sigprop.modules.gradinit_settings import Settings
 from tests.modules.chains import Chain, half_square, point
 from tests.modules.kinds_of_networks import assert_same_state, network, state
 
@@ -51,6 +52,12 @@ def test_settings_are_refused_before_any_work(settings, error, says):
         gradinit(model, lambda: drawn.append(0) or data(), loss_fn, **settings)
     assert_same_state(before, state(model))
     assert not drawn
+
+
+def test_a_bias_is_known_by_the_last_part_of_its_name():
+    settings = Settings(min_scale=0.02, min_scale_bias=0.001)
+    names = ("0.bias", "lstm.bias_ih_l0", "bias_net.weight", "debias.0.weight", "gain")
+    assert [settings.lower(name) for name in names] == [0.001, 0.001, 0.02, 0.02, 0.02]
 
 
 def all_frozen():

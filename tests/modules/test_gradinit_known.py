@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from sigprop.modules.batches import BatchPair
 from sigprop.modules.gradinit import gradinit
 from sigprop.modules.gradinit_objective import Objective
 from sigprop.modules.gradinit_settings import Settings
@@ -91,6 +92,17 @@ def test_the_stepped_loss_of_a_chain_and_its_derivative(settings, value, derivat
     assert row["case"] == "o"
     assert row["loss1"] == pytest.approx(value, abs=1e-10)
     np.testing.assert_allclose(0.1 * q, derivative, rtol=0, atol=1e-10)
+
+
+def test_differences_are_taken_over_a_step_that_fits_the_tensors():
+    """theta a million times larger, x as much smaller a factor: the same chain in other units."""
+    c, m = 1e6, np.array([0.9, 1.1, 0.8])
+    model = Chain((1.3 * c, 0.7 * c, 2.0 * c))
+    for optimizer, (value, derivative) in NORMS.items():
+        found = objective(model, half_square, optimizer=optimizer, gamma=1e-12, hvp="fd")
+        q, row = found.derivative(m, point(0.5 / c**3, 2.0), lambda: None, False)
+        np.testing.assert_allclose(c * row["grad_norm"], value, rtol=1e-10)
+        np.testing.assert_allclose(c * q, derivative, rtol=0, atol=1e-8)
 
 
 # ------------------------------------------------------------------ central differences
@@ -193,6 +205,67 @@ def test_a_binding_bound_is_straddled_in_either_basin(start, tau, edge, slope):
     assert (result.history["case"][last] == "c").sum() == pytest.approx(100, abs=10)
     assert model.theta_0.item() == pytest.approx(edge, abs=20 * tau / slope / 2)
     assert math.sqrt(2) * edge * (4 - edge**2) == pytest.approx(0.5, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "start, tau, steps, end, ends",
+    [
+        (1.5, 1e-2, 1000, 1.95, (0.386, 0.545)),
+        (1.5, 1e-3, 1500, 1.953, (0.497, 0.513)),
+        (1.0, 1e-2, 1000, 0.0817, None),
+    ],
+)
+def test_the_cycle_that_straddles_the_bound_is_the_known_one(start, tau, steps, end, ends):
+    """To the digits that are known; exactly half of the iterations are case c."""
+    model, result, _ = run((start, start), 1.0, 4.0, gamma=0.5, tau=tau, steps=steps)
+    last = slice(-200, None)
+    norm = result.history["grad_norm"][last]
+    assert model.theta_0.item() == pytest.approx(end, abs=5e-5)
+    assert (result.history["case"][last] == "c").sum() == 100
+    if ends is not None:
+        assert (norm.min(), norm.max()) == pytest.approx(ends, abs=6e-4)
+
+
+def test_the_numbers_told_are_those_of_the_known_chain():
+    """Before: norm on S and loss after a step on S~ of w = (1.17, .77, 1.6); scales stay at 1."""
+    model = Chain((1.17, 0.77, 1.6))
+    pair = BatchPair(point(0.5, 2.0), point(0.8, 1.5))
+    result = gradinit(model, [pair], half_square, steps=2, tau=0.1, gamma=1e9)
+    assert result.before["grad_norm"] == pytest.approx(NORMS["sgd"][0], abs=1e-10)
+    assert result.before["stepped_loss"] == pytest.approx(STEPPED[0][1], abs=1e-10)
+    assert result.before["loss"] == pytest.approx((0.5 * 1.17 * 0.77 * 1.6 - 2) ** 2 / 2, abs=1e-12)
+    again = gradinit(model, [pair], half_square, steps=1, tau=1e-12, gamma=1e9)
+    assert dict(result.after) == pytest.approx(dict(again.before), abs=1e-14)
+
+
+def test_a_loss_that_rises_so_that_a_step_may_lower_it_is_no_shrinking():
+    """Past the best start, 2 - eta / sqrt 2: the loss rises from 0.0008, after a step it is 0."""
+    _, result, _ = run((1.99, 1.99), 1.0, 4.0, gamma=math.inf, steps=100)
+    assert result.after["loss"] > 10 * result.before["loss"]
+    assert result.after["stepped_loss"] < 0.1 * result.before["stepped_loss"]
+    assert result.warnings == ()
+
+
+def test_scales_at_their_floor_are_told():
+    _, result, m = run((1.0, 1.0), 1.0, 4.0, gamma=1e-9, steps=150)
+    assert (m == 0.01).all()
+    assert any(
+        "2 scales ended at their floor (theta_0, theta_1)" in words for words in result.warnings
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_norm_of_many_tensors_does_not_depend_on_their_order(seed):
+    """To the last bit; a sum from left to right does, in four of five such chains."""
+    weights = tuple(np.random.default_rng(seed).normal(1, 0.2, 14))
+    orders = (None, tuple(reversed(range(14))), (*range(1, 14, 2), *range(0, 14, 2)))
+    found = {
+        gradinit(
+            Chain(weights, order), [point(1.0, 4.0)], half_square, gamma=1e9, steps=1, overlap=1
+        ).history["grad_norm"][0]
+        for order in orders
+    }
+    assert len(found) == 1
 
 
 def test_the_edge_is_reached_as_the_step_shrinks():

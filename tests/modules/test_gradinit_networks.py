@@ -388,6 +388,55 @@ def test_the_best_feasible_scales_are_those_of_an_iterate_below_gamma():
     assert best[1] <= 0.5 and best[0] != last[0]
 
 
+def test_the_best_feasible_scales_have_the_lowest_smoothed_loss_of_case_o():
+    """A mean of memory 0.9, corrected for its start from 0; the scales are those it was seen at."""
+    course = []
+    result = gradinit(
+        Chain((1.5, 1.5)),
+        [point(1.0, 4.0)],
+        half_square,
+        overlap=1,
+        gamma=0.5,
+        tau=0.02,
+        steps=301,
+        final="best_feasible",
+        log=course.append,
+    )
+    seen_at = [1.0, *(row["smallest_scale"] for row in course[:-1])]
+    smooth, found = 0.0, []
+    for scale, row in zip(seen_at, course):
+        if row["case"] == "o":
+            smooth = 0.9 * smooth + 0.1 * row["loss1"]
+            found.append((smooth / (1 - 0.9 ** (len(found) + 1)), scale))
+    assert 100 < len(found) < 301
+    assert result.scales["theta_0"] == min(found)[1]
+
+
+@pytest.mark.parametrize("backend", ["inplace", "functional"])
+def test_a_network_that_counts_its_calls_forgets_them(backend):
+    """Its answer depends on a buffer that every call moves: at scales of 1 the loss is the same."""
+
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return self.layer(x) * self.calls
+
+    torch.manual_seed(11)
+    model, batch = Counting(), vectors()()
+    with torch.no_grad():
+        expected = F.cross_entropy(model.layer(batch[0]), batch[1]).item()
+    settings = {"steps": 5, "tau": 1e-12, "gamma": 1e9, "overlap": 1, "backend": backend}
+    result = gradinit(model, [batch], labels, **settings)
+    # The batch is joined with itself: sums round otherwise.
+    assert result.history["loss0"] == pytest.approx(np.full(5, expected), rel=1e-6)
+    assert model.calls == 0
+
+
 def test_ceiling_and_split_moments():
     settings = {"gamma": 1e9, "steps": 60, "tau": 0.05, "overlap": 1}
     data = [point(1.0, 4.0)]

@@ -87,6 +87,28 @@ def test_centring_takes_the_mean_away_at_the_first_rescaling():
     assert result.history["rescalings"].max() == 1
 
 
+def test_a_layer_of_the_right_deviation_is_still_centred():
+    """One orthonormal row keeps deviation 1, and makes its sum of a mean of 1."""
+    x = 1 + torch.randn(5000, 20, generator=torch.Generator().manual_seed(2)).double()
+    model = nn.Sequential(nn.Linear(20, 1)).double()
+    first = lsuv(model, x, apply=False).history
+    assert abs(first["sd"][0] - 1) < 0.05 and abs(first["mean"][0]) > 0.1
+    lsuv(model, x, centre=True)
+    np.testing.assert_allclose(spreads(model, x), [[1, 0]], rtol=0, atol=1e-14)
+
+
+def test_a_layer_that_no_rescaling_settles_is_told():
+    """Beside a bias that may not be set the deviation is not homogeneous in the weight."""
+    model = nn.Sequential(nn.Linear(20, 8)).double()
+    with torch.no_grad():
+        model[0].bias.copy_(torch.arange(8.0))
+    model[0].bias.requires_grad_(False)
+    result = lsuv(model, images(), rescalings=1)
+    sd = spreads(model, images())[0, 0]
+    assert sd > 1.5
+    assert f"0 ended at sd {sd:.4g} after 1 rescalings." in result.warnings
+
+
 class Tangled(nn.Module):
     """Layers written down in another order than they act, one used twice, two sharing a weight."""
 
