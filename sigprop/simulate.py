@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import shutil
 import time
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sigprop import memory, work
+from sigprop import disk, memory, work
 from sigprop import result as results
 from sigprop.errors import (
     DeviceMemory,
@@ -40,7 +39,6 @@ from sigprop.errors import (
 from sigprop.label import attributes, coordinates, estimates, replicas_kept
 from sigprop.request import DEFAULT_QUANTILES, Request, defaults, requested
 from sigprop.spec import Ensemble
-from sigprop.trace import FIELDS
 from sigprop.work import PENDING, Done, Fold
 
 if TYPE_CHECKING:
@@ -502,19 +500,11 @@ def _brief(values: np.ndarray) -> str:
 
 def _check_space(request: Request, path: Path) -> None:
     """Raise StorageError if the result and a checkpoint beside it may not fit on the disk."""
-    size = request.sizes
-    shapes = {
-        name: (request.layers.size, *([size[FIELDS[name].axis]] if FIELDS[name].axis else []))
-        for name in request.fields
-    }
-    blank = {name: np.zeros((1, *shape)) for name, shape in shapes.items()}
-    state = sum(v.nbytes for o in request.observables for v in o.observe(blank).values())
-    values = sum(math.prod(shape[1:]) for shape in shapes.values()) * request.keep.size * 8
-    need = 3 * (2 * state + request.replicas * values) + 2**20
+    need = disk.of_request(request)
     free = shutil.disk_usage(path.parent).free
     if need > free:
         raise StorageError(
-            f"{path} may need {need / 2**20:.0f} MiB with its checkpoints, and its disk has "
-            f"{free / 2**20:.0f} MiB left. Nothing was simulated. Record fewer layers, keep "
+            f"{path} may take up to {need / 2**20:.1f} MiB with its checkpoint, and its disk has "
+            f"{free / 2**20:.1f} MiB left. Nothing was simulated. Record fewer layers, keep "
             "fewer values (--keep), or write to another disk."
         )
