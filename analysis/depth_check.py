@@ -27,7 +27,7 @@ from sigprop.errors import SpecError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["DepthLaw", "depth_laws"]
+__all__ = ["DepthLaw", "depth_laws", "require_depths"]
 
 
 @dataclass(frozen=True)
@@ -113,16 +113,8 @@ def depth_laws(depths: Sequence[int], found: Sequence[xr.Dataset]) -> list[Depth
     Status: a fit. Errors of a mean of few networks are themselves estimates: they are widened by
     the ratio of Student's to the normal 97.5% point, which leaves the intervals honest.
     """
-    if len(set(depths)) < 3:
-        raise SpecError(
-            f"two laws of two parameters each are told apart by three depths at least, got "
-            f"{len(set(depths))}. Write for example: --depths 8,16,32,64"
-        )
+    require_depths(depths, min(int(one.attrs["networks"]) for one in found))
     networks = {int(one.attrs["networks"]) for one in found}
-    if min(networks) < 2:
-        raise SpecError(
-            "an exponent needs errors, and one network a depth has none. Write --replicas 4."
-        )
     wider = float(student.isf(0.025, min(networks) - 1)) / 1.96
     trunks = [trunk(one) for one in found]
     laws = []
@@ -135,6 +127,19 @@ def depth_laws(depths: Sequence[int], found: Sequence[xr.Dataset]) -> list[Depth
         if np.isfinite(y).all():
             laws.append(_fitted(quantity, depths, y, np.maximum(se, 1e-9)))
     return laws
+
+
+def require_depths(depths: Sequence[int], networks: int) -> None:
+    """Raise SpecError unless `depth_laws` can be told from these depths, of so many networks."""
+    if len(set(depths)) < 3:
+        raise SpecError(
+            f"two laws of two parameters each are told apart by three depths at least, got "
+            f"{len(set(depths))}. Write for example: --depths 8,16,32,64"
+        )
+    if networks < 2:
+        raise SpecError(
+            "an exponent needs errors, and one network a depth has none. Write --replicas 4."
+        )
 
 
 def _fitted(quantity: str, depths: Sequence[int], y: np.ndarray, se: np.ndarray) -> DepthLaw:

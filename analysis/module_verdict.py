@@ -46,10 +46,11 @@ from sigprop.spec import check_number
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Change", "Finding", "ModuleVerdict", "Trunk", "judge_module", "trunk"]
+__all__ = ["Change", "Finding", "ModuleVerdict", "Trunk", "judge_module", "require_limits", "trunk"]
 
 _WEIGHTED = ("Linear", "Conv", "Bilinear", "LSTM", "GRU", "RNN", "MultiheadAttention")
 _DEAD = 0.75
+_MANY = 100_000  # replicas or inputs beyond which no number is told
 _ORDER = ("dead", "exploding", "vanishing", "collapsing")  # the worst first
 
 
@@ -201,6 +202,14 @@ class ModuleVerdict:
         return asdict(self)
 
 
+def require_limits(tolerance: float, common: float) -> tuple[float, float]:
+    """Return the limits of `judge_module`, or raise SpecError if one is out of its range."""
+    return (
+        check_number("tolerance", tolerance, low=1, open_low=True),
+        check_number("common", common, low=0, high=1, open_low=True, open_high=True),
+    )
+
+
 def judge_module(
     found: xr.Dataset, *, tolerance: float = 10.0, common: float = 0.95
 ) -> ModuleVerdict:
@@ -228,10 +237,11 @@ def judge_module(
     Status: a rule, stated at the top of the module; no theory. False alarms of a healthy module
     whose change is exactly at the limit: 1%.
     """
-    limit = 2 * math.log(check_number("tolerance", tolerance, low=1, open_low=True))
-    common = check_number("common", common, low=0, high=1, open_low=True, open_high=True)
+    tolerance, common = require_limits(tolerance, common)
+    limit = 2 * math.log(tolerance)
     states = trunk(found)
     findings, unsure = _dead(found), []
+    inputs = int(found.attrs["inputs"])
     changes = []
     names = states.names
     for quantity, y, se, order in (
@@ -248,10 +258,7 @@ def judge_module(
             kind = "exploding" if change.log_change > 0 else "vanishing"
             findings.append(Finding(kind, quantity, change.start, _told(kind, change, states.kind)))
         elif change.seen == "unsure":
-            unsure.append(
-                f"The {quantity} changes by a factor {change.factor:.3g} of its length, within "
-                "errors of what is tolerated: more replicas or a larger batch decide."
-            )
+            unsure.append(_undecided(change, limit, states.networks, inputs))
     findings += _collapse(states, common, unsure)
     findings.sort(key=lambda one: _ORDER.index(one.kind))
     verdict = findings[0].kind if findings else "inconclusive" if unsure else "healthy"
@@ -287,6 +294,34 @@ def _change(
     )
 
 
+def _undecided(change: Change, limit: float, networks: int, inputs: int) -> str:
+    """A change whose error reaches over its limit: both, and what would decide."""
+    margin = _critical(networks) * change.se
+    low, high = (_plain(math.exp((change.log_change + side * margin) / 2)) for side in (-1, 1))
+    tolerated = math.exp(limit / 2)
+    return (
+        f"The length of the {change.quantity} changes by a factor {_plain(change.factor)} from end "
+        f"to end, {low} to {high} within its error (99%), and {_plain(1 / tolerated)} to "
+        f"{_plain(tolerated)} is tolerated: not decided. "
+        f"{_decides(abs(abs(change.log_change) - limit), change.se, networks, inputs)}"
+    )
+
+
+def _decides(distance: float, error: float, networks: int, inputs: int) -> str:
+    """How many replicas, or inputs of a single network, bring the margin below ``distance``."""
+    if networks == 1:  # its error is that over the inputs, and falls as their root
+        count = math.ceil(inputs * (_critical(1) * error / distance) ** 2) if distance else _MANY
+        what, option = "inputs", f"--input {count},..."
+    else:
+        spread, count = error * math.sqrt(networks), networks + 1
+        while count < _MANY and _critical(count) * spread / math.sqrt(count) >= distance:
+            count += max(1, count // 50)
+        what, option = "replicas", f"--replicas {count}"
+    if count >= _MANY:
+        return f"It is so near the limit that {_MANY} {what} would not do."
+    return f"If it stays where it is, about {count} {what} decide ({option})."
+
+
 def _told(kind: str, change: Change, unit: str) -> str:
     way = "from the input on" if change.quantity == "state" else "on its way back to the input"
     step = "residual sum" if unit == "sum" else "layer"
@@ -313,9 +348,10 @@ def _collapse(states: Trunk, common: float, unsure: list[str]) -> list[Finding]:
     if end + error <= common or 1 - end > (1 - start) / 2:
         return []
     if end - error <= common:
+        decides = _decides(abs(end - common), float(states.cosine_se[last]), states.networks, 0)
         unsure.append(
-            f"Two inputs end at a cosine of {end:.3f}, within errors of {common:g}, where they "
-            "count as collapsed: more replicas decide."
+            f"Two inputs end at a cosine of {end:.4f} ± {error:.2g} (99%), and above {common:g} "
+            f"they count as collapsed: not decided. {decides}"
         )
         return []
     turn = there[int(np.argmin(states.cosine[there]))]

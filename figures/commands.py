@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import enum
-import io
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from sigprop.errors import Interrupted, SpecError, StorageError
+from figures._writing import require_format, save_picture
+from sigprop.errors import Interrupted, SpecError
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["figure", "plot", "require_format", "save_picture"]
-
-_FORMATS = (".png", ".pdf", ".svg")
+__all__ = ["figure", "plot"]
 
 
 def plot(
@@ -54,15 +48,6 @@ def plot(
     else:
         save_picture(draw(found), path)
     print(f"wrote {path}")
-
-
-def require_format(path: Path) -> None:
-    """Raise SpecError, before any work, unless the name says in what format to draw."""
-    if path.suffix.lower() not in _FORMATS:
-        raise SpecError(
-            f"a picture is written as {', '.join(_FORMATS)}, got {path.suffix or 'no suffix'!r} in "
-            f"{str(path)!r}. Write for example: --out {path.with_suffix('.png')}"
-        )
 
 
 class Budget(enum.StrEnum):
@@ -208,36 +193,3 @@ def _progress(name: str) -> Iterator[Callable[[int, int], None] | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def save_picture(figure: Figure, path: Path) -> None:
-    """Write beside the target, then rename, so that no half picture is ever left."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(_image(figure, path.suffix.lower().removeprefix(".")))
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StorageError(
-            f"the picture cannot be written to {path}: {error.strerror or error}. "
-            "Name a folder that exists and that you may write to."
-        ) from error
-
-
-def _image(figure: Figure, kind: str) -> bytes:
-    """The bytes of the file; without a date, so that the same result gives the same bytes."""
-    from PIL import Image
-
-    from figures._style import style
-
-    undated: dict[str, dict[str, None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    drawn, packed = io.BytesIO(), io.BytesIO()
-    with style():
-        figure.savefig(drawn, format=kind, metadata=undated.get(kind))
-    if kind != "png":
-        return drawn.getvalue()
-    # Line art has few colours: a palette makes the file a third as large.
-    with Image.open(drawn) as image:
-        flat = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        flat.save(packed, format="png", optimize=True, dpi=image.info["dpi"])
-    return packed.getvalue()

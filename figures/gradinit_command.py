@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from figures._writing import require_outputs, write_picture, write_text
 from sigprop import options
-from sigprop.commands import Format
-from sigprop.errors import SpecError
+from sigprop.commands import TableOrJson
+from sigprop.errors import SigpropError, SpecError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,19 +92,24 @@ def gradinit(
             help="Draw scales and course, and with --compare FILE-comparison: .png, .pdf, .svg.",
         ),
     ] = None,
-    style: Annotated[Format, typer.Option("--format", help="table or json.")] = Format.table,
+    style: Annotated[
+        TableOrJson, typer.Option("--format", help="What to print.")
+    ] = TableOrJson.table,
 ) -> None:
     """Learn by how much to multiply every tensor of a network before training (GradInit).
 
     Prints a table of scales by layer, the gradient norm and the loss after one step before and
     after, and one plain sentence. Nothing is trained.
     """
-    if style is Format.csv:
-        raise SpecError("a result of GradInit is no table of columns. Write --format json.")
-    if picture is not None:
-        from figures.commands import require_format
-
-        require_format(picture)
+    options.seed(seed)
+    if half_batch < 1:
+        raise SpecError(
+            f"--half-batch must be 1 or more, got {half_batch}: it counts images. Write for "
+            "example: --half-batch 64"
+        )
+    second = None if picture is None else picture.with_stem(f"{picture.stem}-comparison")
+    require_outputs(out, picture, _is_result)
+    require_outputs(None, second if compare else None)
     from sigprop.extras import require_torch
 
     require_torch("sigprop gradinit")
@@ -124,66 +131,45 @@ def gradinit(
     )
     from sigprop.modules.data import load_data
     from sigprop.modules.gradinit import gradinit as learn
+    from sigprop.modules.source import as_trained, named_source, scores
 
     images = load_data(data)
-    network = _network(model, images, seed)
+    source = named_source(model, images.shape, classes=images.classes, device="cpu")
+    source.require()
+    network, told = as_trained(source.drawn(seed))
+    scores(source.target, network, images.train.take(slice(0, 2))[0], images.classes)
     batches = images.train.batches(half_batch, seed=seed, epochs=None)
     with _progress(steps) as log:
         result = learn(network, batches, _cross_entropy, **settings.given(), apply=False, log=log)
+    if told:
+        result = dataclasses.replace(result, warnings=(*result.warnings, told))
     what = f"{model} on {images.name}, seed {seed}"
     beside = _compared(network, names, images, batches, settings, seed) if names else None
     _print(result, beside, style)
     if out is not None:
-        from figures._base import replacing
-
-        with replacing(out) as part:
-            part.write_text(result.to_json() + "\n")
-        print(f"wrote {out}", file=sys.stderr)
+        write_text(result.to_json() + "\n", out)
     if picture is not None:
-        from figures.commands import save_picture
         from figures.gradinit._panels import draw_comparison, draw_result
 
-        drawn = {picture: draw_result(result, what)}
-        if beside is not None:
-            second = picture.with_name(f"{picture.stem}-comparison{picture.suffix}")
-            drawn[second] = draw_comparison(beside, what)
-        for path, figure in drawn.items():
-            save_picture(figure, path)
-            print(f"wrote {path}", file=sys.stderr)
+        write_picture(draw_result(result, what), picture)
+        if beside is not None and second is not None:
+            write_picture(draw_comparison(beside, what), second)
 
 
-def _network(spec: str, images: ImageSet, seed: int) -> nn.Module:
-    """A small network by its line of text, or a module of the user's own."""
-    import torch
+def _is_result(path: Path) -> bool:
+    """Whether a file holds what an earlier call wrote."""
+    from sigprop.modules.init_result import InitResult
 
-    from sigprop.modules.architectures import Architecture, architecture
-    from sigprop.modules.source import load_source
-
-    kind, colon, rest = spec.partition(":")
-    # An option has "=", the name of a function has not; a single word is meant as a network.
-    if kind.strip() in Architecture.family or not colon or "=" in rest:
-        return architecture(spec).build(images.shape, images.classes, seed=seed)
-    source = load_source(spec, device="cpu")
-    source.require()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return source.build()
+    try:
+        return bool(InitResult.from_json(path.read_text()).method == "gradinit")
+    except (SigpropError, OSError, ValueError):
+        return False
 
 
 def _cross_entropy(output: Any, batch: Any) -> Any:
-    import torch
     from torch.nn.functional import cross_entropy
 
-    labels = batch[1]
-    last = int(labels.max())
-    told = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if not isinstance(told, tuple) or len(told) != 2 or told[1] <= last:
-        raise SpecError(
-            f"the network returned {told} for {len(labels)} images with labels up to {last}, so "
-            "there is no cross-entropy. Let it return one tensor, a score for every image and "
-            f"class: ({len(labels)}, {last + 1})."
-        )
-    return cross_entropy(output, labels)
+    return cross_entropy(output, batch[1])
 
 
 def _compared(
@@ -210,10 +196,10 @@ def _compared(
     return compare_preparations(network, asked, task, progress=tell)
 
 
-def _print(result: Any, beside: Any, style: Format) -> None:
+def _print(result: Any, beside: Any, style: TableOrJson) -> None:
     from sigprop.modules.gradinit_report import comparison_text, result_text
 
-    if style is Format.table:
+    if style is TableOrJson.table:
         print(result_text(result))
         if beside is not None:
             print()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from figures._writing import marked, require_outputs, write_dataset, write_picture
 from sigprop import options
 from sigprop.commands import Format
 from sigprop.errors import SpecError, Unsupported
@@ -54,8 +55,6 @@ def phase(
     With --weight-variance: fixed points and depth scales of that point. Without: a map of the
     plane, with the edge of chaos.
     """
-    import sys
-
     from analysis import phase_report as report
     from sigprop.spec import Activation
 
@@ -76,10 +75,7 @@ def phase(
         _print_point(phi, weight_variance, bias_variance or 0.0, style)
         return
     assert isinstance(phi, Activation)
-    if picture is not None:
-        from figures.commands import require_format
-
-        require_format(picture)
+    require_outputs(out, picture, marked("title", "phases of wide plain networks"))
     from analysis.theory import phase_diagram
 
     grid = phase_diagram(phi, _axis("--weights", weights), _axis("--biases", biases))
@@ -92,17 +88,11 @@ def phase(
 
         print(export.json(grid))
     if out is not None:
-        from figures._base import replacing
-
-        with replacing(out) as part:
-            grid.to_netcdf(part, engine="h5netcdf")
-        print(f"wrote {out}", file=sys.stderr)
+        write_dataset(grid, out)
     if picture is not None:
-        from figures.commands import save_picture
         from figures.gallery.phases import draw
 
-        save_picture(draw(grid), picture)
-        print(f"wrote {picture}", file=sys.stderr)
+        write_picture(draw(grid), picture)
 
 
 def _activation(name: str | None, values: dict[str, Any], known: list[str]) -> Any:

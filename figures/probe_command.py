@@ -7,6 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from analysis.module_question import (
+    Device,
+    Question,
+    Replicas,
+    Scheme,
+    Seed,
+    Shape,
+    Target,
+    Tokens,
+    heading,
+)
+from figures._writing import marked, require_outputs, write_dataset, write_picture
 from sigprop import options
 from sigprop.commands import Format
 
@@ -17,20 +29,13 @@ __all__ = ["probe"]
 
 
 def probe(
-    target: Annotated[
-        str, typer.Argument(metavar="MODULE:CALLABLE", help="What builds it: my.models:build")
-    ],
-    shape: Annotated[
-        str | None,
-        typer.Option("--input", metavar="N,N,...", help="Shape of a batch, as in 8,3,32,32."),
-    ] = None,
-    tokens: Annotated[
-        int | None,
-        typer.Option("--tokens", help="Inputs are whole numbers below this one, as of words."),
-    ] = None,
-    replicas: Annotated[int, typer.Option("--replicas", help="Networks; each is built anew.")] = 5,
-    seed: Annotated[int, typer.Option("--seed", help="Of networks and inputs.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    target: Target,
+    shape: Shape = None,
+    tokens: Tokens = None,
+    scheme: Scheme = None,
+    replicas: Replicas = 5,
+    seed: Seed = 0,
+    device: Device = "auto",
     names: Annotated[
         str | None,
         typer.Option("--names", metavar="NAME,...", help="Patterns, as layer1.*; default: all."),
@@ -47,17 +52,13 @@ def probe(
 
     For a verdict: sigprop check, with the same words.
     """
-    import sys
-
-    from analysis.check_command import measured, predicted
-
-    if picture is not None:
-        from figures.commands import require_format
-
-        require_format(picture)
-    chosen = options.words(names)
-    source, found = measured(target, shape, tokens, replicas, seed, device, names=chosen)
-    theory = predicted(source, shape, tokens, seed, device, found)
+    require_outputs(out, picture, marked("schema", "sigprop-probe"))
+    asked = Question(
+        target=target, shape=shape, tokens=tokens, scheme=scheme, replicas=replicas, seed=seed,
+        device=device,
+    )  # fmt: skip
+    measured = asked.measured(options.words(names))
+    found, theory = measured.found, measured.predicted()
     if theory is not None:
         # One file and one table hold both; a prediction is named after what it is of.
         found = found.assign({f"{name}_predicted": theory[name] for name in theory.data_vars})
@@ -70,29 +71,27 @@ def probe(
     else:
         print(_table(found))
     if out is not None:
-        from figures._base import replacing
-
-        with replacing(out) as part:
-            found.to_netcdf(part, engine="h5netcdf")
-        print(f"wrote {out}", file=sys.stderr)
+        write_dataset(found, out)
     if picture is not None:
-        from figures.commands import save_picture
         from figures.gallery.module_probe import draw
 
-        save_picture(draw(found), picture)
-        print(f"wrote {picture}", file=sys.stderr)
+        write_picture(draw(found), picture)
 
 
 def _table(found: xr.Dataset) -> str:
     about = found.attrs
-    lines = [f"{about['title']} {about['batch']}, {about['mode']} mode, seed {about['seed']}"]
-    lines += _rows(found, "layer", "", ["dead_fraction"])
+    lines = [*heading(found), *_rows(found, "layer", "", ["dead_fraction"])]
     if "sum" in found.sizes:
         lines += ["", *_rows(found, "sum", "sum_", ["branch_ratio"])]
     if any(str(name).endswith("_predicted") for name in found):
         lines.append("Theory is the limit of great width; - where it is silent.")
     if about["never_called"]:
         lines.append(f"Never called: {about['never_called']}")
+    if about["read_elsewhere"]:
+        lines.append(
+            "No row, for another module reads their weights without calling them: "
+            f"{about['read_elsewhere']}"
+        )
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from analysis.commands import of_a_law
+from figures._writing import require_outputs, write_dataset, write_picture
 from sigprop import options
 from sigprop.commands import Format
 
@@ -83,10 +84,7 @@ def spectrum(
     from sigprop.observables.spectrum import Spectrum
     from sigprop.simulate import simulate
 
-    if picture is not None:
-        from figures.commands import require_format
-
-        require_format(picture)
+    require_outputs(None, picture)  # simulate looks at --out
     result = simulate(
         ensemble,
         Spectrum(bins=bins, reach=reach),
@@ -113,11 +111,9 @@ def spectrum(
         print(f"wrote {out}", file=sys.stderr)
     if picture is not None:
         from analysis.spectra import densities
-        from figures.commands import save_picture
         from figures.gallery.spectra import draw
 
-        save_picture(draw(result, densities(ensemble, result.layer.values.tolist())), picture)
-        print(f"wrote {picture}", file=sys.stderr)
+        write_picture(draw(result, densities(ensemble, result.layer.values.tolist())), picture)
 
 
 def _estimated(
@@ -142,6 +138,7 @@ def _estimated(
         )
     if out is not None and out.exists() and not force:
         raise OutputExists(f"{out} exists, and is left as it is. Use --force, or another name.")
+    require_outputs(out, None)
     found = lanczos_spectrum(ensemble, replicas=replicas, probes=probes, steps=steps, seed=seed)
     if style is Format.table:
         from sigprop.report import with_error
@@ -158,8 +155,4 @@ def _estimated(
 
         print({Format.json: export.json, Format.csv: export.csv}[style](found).rstrip("\n"))
     if out is not None:
-        from figures._base import replacing
-
-        with replacing(out) as part:
-            found.to_netcdf(part, engine="h5netcdf")
-        print(f"wrote {out}", file=sys.stderr)
+        write_dataset(found, out)

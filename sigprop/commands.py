@@ -34,6 +34,13 @@ class Format(enum.StrEnum):
     csv = "csv"
 
 
+class TableOrJson(enum.StrEnum):
+    """How something is printed that has no rows to be written as CSV."""
+
+    table = "table"
+    json = "json"
+
+
 class Coupled(enum.StrEnum):
     """Whether the points of a sweep share their random numbers."""
 
@@ -705,7 +712,9 @@ def gain(
         str | None,
         typer.Option("--law", metavar="NAME", help="Law of one weight. (default: gaussian)"),
     ] = None,
-    style: Annotated[Format, typer.Option("--format", help="table or json.")] = Format.table,
+    style: Annotated[
+        TableOrJson, typer.Option("--format", help="What to print.")
+    ] = TableOrJson.table,
 ) -> None:
     """Print the scale of weights that keeps a moment E|h|^s through a layer, and what it costs.
 
@@ -723,8 +732,6 @@ def gain(
             "no order was given: gain is the scale that keeps E|h|^s. Add for example --s 1 "
             "(2 is He, 0 keeps the mean of log|h|)."
         )
-    if style is Format.csv:
-        raise SpecError("gain prints a table or json, not csv: it has one row. Use --format json.")
     pair = options.counts("--widths", widths)
     asked = {
         "depth": None if pair else 1,
@@ -745,7 +752,7 @@ def gain(
     from sigprop import gain as gains
 
     found = gains.describe(options.ensemble(asked, members, own))
-    if style is Format.json:
+    if style is TableOrJson.json:
         finite = {k: None if v != v else v for k, v in found.items()}
         print(json.dumps(finite, indent=2, allow_nan=False))
     else:

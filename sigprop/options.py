@@ -30,6 +30,7 @@ __all__ = [
     "numbers",
     "places",
     "refuse_beside_source",
+    "seed",
     "words",
 ]
 
@@ -63,6 +64,16 @@ def _each(option: str, text: str | None, kind: type, what: str, example: str) ->
             f"Write for example: {option} {example}"
         )
     return values
+
+
+def seed(value: int, runs: int = 1) -> int:
+    """Return ``--seed``, the first of ``runs``, if generators take it."""
+    if not 0 <= value <= 2**63 - runs:
+        raise SpecError(
+            f"--seed must be a whole number from 0 to {2**63 - runs}, got {value}: generators take "
+            "63 bits. Write for example: --seed 0"
+        )
+    return value
 
 
 def inner_width(text: str | None) -> int | tuple[int, ...] | None:

@@ -25,7 +25,7 @@ import numpy as np
 
 from sigprop import journal
 from sigprop.accumulate import State
-from sigprop.errors import ResultError, StorageError
+from sigprop.errors import OutputExists, ResultError, StorageError
 
 if TYPE_CHECKING:
     import h5py
@@ -38,6 +38,7 @@ __all__ = [
     "RESULT",
     "SWEEP",
     "VERSION",
+    "checked",
     "checkpoint_path",
     "default_name",
     "load",
@@ -132,6 +133,28 @@ def read(
         ) from error
     _check_content(dataset, path)
     return dataset, sums  # type: ignore[return-value]
+
+
+def checked(path: Path, schema: str) -> xr.Dataset:
+    """Read the dataset of an output that is about to be gone on from or shown.
+
+    Raises
+    ------
+    OutputExists
+        If it is no file of this schema: what stands there is left as it is.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("schema") == schema:
+                return _read_group(file)
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError):
+        pass  # damaged, or no netCDF-4 file at all
+    raise OutputExists(
+        f"{path} holds something else, which would be lost (it is no {schema} file, or damaged). "
+        "Name another with --out, or add --force to replace it."
+    )
 
 
 def _check_schema(file: h5py.File, path: Path, schemas: tuple[str, ...]) -> None:

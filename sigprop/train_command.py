@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sigprop import options
-from sigprop.commands import _progress
+from sigprop.commands import TableOrJson, _progress
 from sigprop.errors import Interrupted, OutputExists, SpecError
 from sigprop.extras import require_torch
 
@@ -20,21 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
-_OWN = "own"
-
-
-class Style(enum.StrEnum):
-    """How a result is printed."""
-
-    table = "table"
-    json = "json"
-
 
 def train(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", help="mlp, resmlp, resnet, vgg or stacked, with options: mlp:depth=20"
+            "--model",
+            metavar="SPEC",
+            help="mlp, resmlp, resnet, vgg or stacked, with options: mlp:depth=20; or what builds "
+            "a module: my_package.models:build",
         ),
     ] = None,
     data: Annotated[
@@ -47,7 +40,7 @@ def train(
             metavar="NAME,...",
             help="A function of sigprop.modules.init (he, fixup, ...), or own: the model's own.",
         ),
-    ] = _OWN,
+    ] = "own",
     lr: Annotated[
         str,
         typer.Option("--lr", metavar="X,...", help="Several: chosen on the validation part."),
@@ -67,10 +60,21 @@ def train(
     seed: Annotated[int, typer.Option("--seed", help="The first of them.")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="A netCDF file; a killed run goes on from it."),
+        typer.Option(
+            "--out",
+            metavar="FILE.nc",
+            help="Where the result goes; where it stands already it is shown, and a killed run "
+            "goes on.",
+        ),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Add schemes, rates or runs to those that --out holds."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
-    style: Annotated[Style, typer.Option("--format", help="What to print.")] = Style.table,
+    style: Annotated[
+        TableOrJson, typer.Option("--format", help="What to print.")
+    ] = TableOrJson.table,
 ) -> None:
     """Train a small network on real images: the accuracy on the test part, with its error.
 
@@ -83,21 +87,22 @@ def train(
             "--model mlp:depth=20"
         )
     rates = options.numbers("--lr", lr)
-    if runs < 1 or seed < 0:
+    if runs < 1:
         raise SpecError(
-            f"--runs must be 1 or more and --seed 0 or more, got {runs} and {seed}. "
-            "Write for example: --runs 3 --seed 0"
+            f"--runs must be 1 or more, got {runs}: it counts seeds. Write for example: --runs 3"
         )
+    options.seed(seed, runs)
+    if force and resume:
+        raise SpecError("--force replaces a result and --resume adds to it. Give one of the two.")
+    if resume and out is None:
+        raise SpecError("--resume adds to what --out holds, and no --out was given. Add it.")
     require_torch("sigprop train")
-    from sigprop.export import json
-    from sigprop.modules.architectures import architecture
     from sigprop.modules.data import load_data
-    from sigprop.modules.initialised import by_scheme
-    from sigprop.modules.study import Case, run_study
+    from sigprop.modules.initialised import OWN, cases_of
+    from sigprop.modules.study import run_study, studied
     from sigprop.modules.train import Recipe
     from sigprop.result import checkpoint_path, require_writable, save
 
-    network = architecture(model)
     recipe = Recipe(
         optimizer=optimizer,
         lr=rates[0] if rates else 0.1,
@@ -108,38 +113,25 @@ def train(
         epochs=epochs,
         batch=batch,
     )
-    cases = {
-        name: Case(
-            network=str(network),
-            prepare=None if name == _OWN else by_scheme(name),
-            about={"scheme": name},
-        )
-        for name in options.words(scheme) or [_OWN]
-    }
-    journal = None
     if out is not None:
-        if out.exists() and not force:
-            raise OutputExists(
-                f"{out} stands already, and would be lost. Add --force to replace it, or name "
-                "another with --out."
-            )
         require_writable(out)
-        journal = checkpoint_path(out)
+    images = load_data(data, validation=None if rates and len(rates) > 1 else 0)
+    seeds = range(seed, seed + runs)
+    cases = cases_of(model, options.words(scheme) or [OWN], images, seed)
+    asked: dict[str, Any] = {"lrs": rates, "seeds": seeds}
+    journal = None if out is None else checkpoint_path(out)
+    if out is not None and journal is not None:
         if force:
             journal.unlink(missing_ok=True)
-    images = load_data(data, validation=None if rates and len(rates) > 1 else 0)
-    network.build(images.shape, images.classes)  # refused here, before any training
+        elif out.exists():
+            standing = _standing(out, studied(cases, images, recipe, **asked), journal, resume)
+            if standing is not None:
+                print(f"{out} holds this already, and is shown. Again: --force", file=sys.stderr)
+                _print(standing, style)
+                return
     try:
         with _progress("epochs") as progress:
-            result = run_study(
-                cases,
-                images,
-                recipe,
-                lrs=rates,
-                seeds=range(seed, seed + runs),
-                journal=journal,
-                progress=progress,
-            )
+            result = run_study(cases, images, recipe, **asked, journal=journal, progress=progress)
     except Interrupted as stop:
         print(f"error: {stop}", file=sys.stderr)
         raise typer.Exit(stop.exit_status) from None
@@ -147,7 +139,51 @@ def train(
         save(result, {}, out)
         journal.unlink(missing_ok=True)
         print(f"wrote {out}", file=sys.stderr)
-    print(json(result) if style is Style.json else _table(result))
+    _print(result, style)
+
+
+def _standing(
+    out: Path, about: Mapping[str, Any], journal: Path, resume: bool
+) -> xr.Dataset | None:
+    """The result at ``out`` if it is the one asked for; None where it is to be gone on from.
+
+    Raises
+    ------
+    OutputExists, ResultError
+        If something else stands there, which is left as it is.
+    """
+    import json
+
+    from sigprop.modules.study import TRAINING, begun, differing
+    from sigprop.result import checked
+
+    found = checked(out, TRAINING)
+    before = json.loads(found.attrs["study"])
+    if before == about:
+        return found
+    differ, lost, more = differing(before, about)
+    if differ or lost:
+        if "data" in differ and before["data"]["name"] == about["data"]["name"]:
+            differ[differ.index("data")] = "data (several rates take a validation part)"
+        why = f"in its {', '.join(differ)}" if differ else f"{', '.join(lost)} would be lost"
+        raise OutputExists(
+            f"{out} holds another study ({why}), and is left as it is. Name another with --out, "
+            "or add --force to replace it."
+        )
+    if not resume:
+        raise OutputExists(
+            f"{out} holds a part of this study, without {', '.join(more)}, and is left as it is. "
+            "Add --resume to train what is missing, or --force to replace it."
+        )
+    if not journal.exists():
+        begun(found, about, journal)
+    return None
+
+
+def _print(result: xr.Dataset, style: TableOrJson) -> None:
+    from sigprop.export import json
+
+    print(json(result) if style is TableOrJson.json else _table(result))
 
 
 def _table(result: xr.Dataset) -> str:
@@ -156,9 +192,11 @@ def _table(result: xr.Dataset) -> str:
 
     study: Mapping[str, Any] = json.loads(result.attrs["study"])
     recipe, seeds = study["recipe"], study["seeds"]
-    first = next(iter(study["cases"].values()))["network"]
+    first = next(iter(study["cases"].values()))
+    types = first["about"].get("types")
     lines = [
-        f"{first} on {study['data']['name']}",
+        f"{first['about'].get('network', first['network'])} on {study['data']['name']}",
+        *([types] if types else []),
         f"{recipe['optimizer']}, {recipe['epochs']} epochs of batches of {recipe['batch']}, "
         f"{len(seeds)} seeds from {seeds[0]}; accuracy on the test part",
         "",

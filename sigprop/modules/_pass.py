@@ -14,7 +14,7 @@ from sigprop.modules._watch import Row, Watch, layers_of
 from sigprop.modules.recording import tensors_in
 from sigprop.registry import did_you_mean
 
-__all__ = ["Loss", "Pass", "run"]
+__all__ = ["Loss", "Pass", "failed", "run"]
 
 Loss = Callable[[Any], torch.Tensor]
 
@@ -27,6 +27,7 @@ class Pass:
     sums: list[Found]
     additions: int
     never_called: list[str]
+    read_elsewhere: list[str]
 
 
 def run(
@@ -51,7 +52,7 @@ def run(
             except (SigpropError, MemoryError, torch.OutOfMemoryError):
                 raise
             except Exception as error:
-                raise _failed(model, error) from error
+                raise failed(model, error) from error
         roots = leaves + watch.leaves
         roots += [p for start in watch.starts for p in start.parameters() if p.requires_grad]
         if end is None:
@@ -65,19 +66,30 @@ def run(
                 f"measured backward.{where} Run the model with gradients on, and return a tensor "
                 "of floating point that depends on the input."
             )
+        silent = {name: layer for name, layer in layers.items() if name not in watch.called}
+        lent: list[torch.Tensor] = [p for layer in silent.values() for p in _own(layer)]
+        wanted = _once(roots + lent)
         try:
-            torch.autograd.grad(value, _once(roots), cotangents, allow_unused=True)
+            reached = torch.autograd.grad(value, wanted, cotangents, allow_unused=True)
         except RuntimeError as error:
             if "use_reentrant" not in str(error):
-                raise _failed(model, error) from error
+                raise failed(model, error) from error
             raise Unsupported(
                 f"{watch.severed or type(model).__name__} is under activation checkpointing of the "
                 "reentrant kind, which hides the gradients of the layers within it. Write "
                 "checkpoint(..., use_reentrant=False)."
             ) from error
-    called = {row.name for row in watch.rows}
-    never = [name for name in layers if name not in called]
-    return Pass(watch.rows, additions.found, additions.seen, never)
+    used = {id(p) for p, gradient in zip(wanted, reached, strict=True) if gradient is not None}
+    read = [name for name, layer in silent.items() if any(id(p) in used for p in _own(layer))]
+    # Whether frozen parameters were read no gradient tells, and nothing is said of them.
+    known = {n for n, layer in silent.items() if _own(layer) or not layer._parameters}
+    never = [name for name in silent if name in known and name not in read]
+    return Pass(watch.rows, additions.found, additions.seen, never, read)
+
+
+def _own(module: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Trainable parameters of the module itself, which another may read without calling it."""
+    return [p for p in module.parameters(recurse=False) if p.requires_grad]
 
 
 def _backward(
@@ -140,20 +152,61 @@ def _lent(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], list[torch.Tenso
     return tuple(copied(value) for value in values), {}, leaves
 
 
-def _failed(model: torch.nn.Module, error: Exception) -> SpecError:
-    """Say in which module a pass failed, read off the frames of the error."""
+def failed(model: torch.nn.Module, error: Exception, instead: str = "") -> SpecError:
+    """Say in which module a pass failed, read off the frames of the error, and what to do."""
     names = {id(module): name for name, module in model.named_modules()}
-    where, frame = type(model).__name__, error.__traceback__
+    where, at, frame = type(model).__name__, model, error.__traceback__
     while frame is not None:
         owner = frame.tb_frame.f_locals.get("self")
         if isinstance(owner, torch.nn.Module) and names.get(id(owner)):
-            where = f"{names[id(owner)]} ({type(owner).__name__})"
+            at, where = owner, f"{names[id(owner)]} ({type(owner).__name__})"
         frame = frame.tb_next
-    said = str(error).strip().splitlines() or [type(error).__name__]
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    words = "" if instead else _of_words(at, where, said)
     return SpecError(
-        f"the model cannot be run on this batch: {where} says {said[0].rstrip('.')}. Nothing was "
-        "measured. Give inputs of the shape and type that it takes."
+        words
+        or f"the model cannot be run on this batch: {where} says {said}. Nothing was measured. "
+        + (instead or _instead(model, said))
     )
+
+
+def _of_words(at: torch.nn.Module, where: str, said: str) -> str:
+    """What is wrong where rows are looked up; nothing if that is not what failed."""
+    rows = getattr(at, "num_embeddings", None)
+    if "tensor for argument #1 'indices'" in said.replace("Tensor", "tensor"):
+        below = rows or "N"
+        return (
+            f"{where} looks up rows by whole numbers, as of words, and the batch holds normal "
+            f"numbers, so nothing was measured. Give whole numbers below {below}: --tokens "
+            f"{below} on a command line, torch.randint({below}, shape) in Python."
+        )
+    if rows is not None and isinstance(at, torch.nn.Embedding) and "index out of range" in said:
+        return (
+            f"{where} has {rows} rows, and the batch holds a number that is none of 0 to "
+            f"{rows - 1}, so nothing was measured. Give whole numbers below {rows}: --tokens "
+            f"{rows} on a command line."
+        )
+    return ""
+
+
+def _instead(model: torch.nn.Module, said: str) -> str:
+    """What to write instead, as far as the words of torch tell."""
+    types: dict[str, list[str]] = {}
+    for name, parameter in model.named_parameters():
+        types.setdefault(str(parameter.dtype).removeprefix("torch."), []).append(name)
+    if "type" in said and "long" in said.lower():  # torch says it in several ways
+        return "It takes no whole numbers: leave out --tokens, or give a batch of floating point."
+    if "type" in said and len(types) > 1:
+        told = " and ".join(f"{one} ({_some(held)})" for one, held in types.items())
+        return (
+            f"Its parameters are {told}. Bring them to one type where it is built, as by "
+            "model.double(), or convert what its forward hands from one to the other."
+        )
+    return "Give inputs of the shape and type that it takes."
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def _once(tensors: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -98,6 +98,7 @@ class Watch:
         # Not the tensor itself, which may be written to later, but where it stands in the graph.
         self.entrance: tuple[Any, torch.Size, torch.device, torch.dtype] | None = None
         self.rows: list[Row] = []
+        self.called: set[str] = set()  # with or without a row
         self.starts: list[torch.nn.Module] = []  # layers at which the graph begins
         self.leaves: list[torch.Tensor] = []  # or begins because this watch made it
         self.severed = ""  # the first layer that ran without a graph
@@ -119,6 +120,7 @@ class Watch:
 
     def _forward(self, name: str) -> Callable[..., torch.Tensor | None]:
         def hook(module: torch.nn.Module, given: Any, output: Any) -> torch.Tensor | None:
+            self.called.add(name)
             y = first_tensor(output)
             if y is None or y.numel() == 0:
                 return None

@@ -46,13 +46,25 @@ def _sentence(result: InitResult) -> str:
     lowered, gamma = int((case == "c").sum()), float(result.settings["gamma"])
     weights = [s for name, s in result.scales.items() if result.kinds[name] == "weight" and s > 0]
     mean = math.exp(float(np.mean(np.log(weights)))) if weights else math.nan
-    norm = result.after["grad_norm"]
-    held = "holds" if norm <= gamma else f"is exceeded by {norm / gamma - 1:.0%} on this batch"
-    return (
-        f"Weights were multiplied by {mean:.3g} in the geometric mean; the bound gamma = {gamma:g} "
-        f"{held}. {lowered} of {len(case)} iterations lowered the norm, the others the loss after "
-        f"one step of {result.settings['optimizer']}; {result.seconds:.1f} s."
-    )
+    looked, steps = len(case) - lowered, len(case)
+    source = "default" if "gamma" in result.settings.get("defaults", ()) else "given"
+    optimizer = result.settings["optimizer"]
+    told = f"Weights were multiplied by {mean:.3g} in the geometric mean"
+    if not looked:  # what it means stands among the warnings
+        told += f"; all {steps} iterations lowered the norm"
+    else:
+        norm = result.after["grad_norm"]
+        held = "holds" if norm <= gamma else f"is exceeded by {_excess(norm / gamma)}"
+        told += (
+            f"; the bound gamma = {gamma:g} ({source}) {held} on the batch above. {lowered} of "
+            f"{steps} iterations lowered the norm, the others the loss after one step of "
+            f"{optimizer}"
+        )
+    return f"{told}; {result.seconds:.1f} s."
+
+
+def _excess(ratio: float) -> str:
+    return f"{ratio - 1:.2g} of itself" if ratio < 1.01 else f"{ratio - 1:.0%}"
 
 
 def comparison_text(found: xr.Dataset) -> str:

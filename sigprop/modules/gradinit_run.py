@@ -188,12 +188,14 @@ class Run:
         settings = self._settings
         assert settings.gamma is not None
         if not any(row["case"] == "o" for row in self._rows):
+            lowest = min(row["grad_norm"] for row in self._rows)
+            source = "default" if "gamma" in settings.defaults else "given"
             self.warnings.append(
-                f"The gradient norm never came down to gamma = {settings.gamma:g} (it is "
-                f"{after['grad_norm']:.4g} after {settings.steps} iterations, and was "
-                f"{before['grad_norm']:.4g}), so the loss was never looked at. A scale moves by at "
-                f"most about steps x tau = {settings.steps * settings.tau:.3g}: raise either, or "
-                "gamma."
+                f"gamma = {settings.gamma:g} ({source}) was never reached: in {settings.steps} "
+                f"iterations the gradient norm of a batch was {lowest:.4g} at the lowest and "
+                f"{self._rows[0]['grad_norm']:.4g} at the start, so the loss was never looked at. "
+                "A scale moves by at most about steps x tau = "
+                f"{settings.steps * settings.tau:.3g}: raise either, or gamma."
             )
         if after["loss"] > before["loss"] and after["stepped_loss"] > before["stepped_loss"]:
             self.warnings.append(

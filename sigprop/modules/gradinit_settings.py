@@ -60,6 +60,8 @@ class Settings:
                     f"{name}={value!r} is not known.{did_you_mean(value, known)} "
                     f"Known: {', '.join(known)}."
                 )
+        missing = [name for name in ("lr", "gamma") if getattr(self, name) is None]
+        object.__setattr__(self, "_defaults", tuple(missing))
         if self.lr is None:
             object.__setattr__(self, "lr", _LR[self.optimizer])
         if self.gamma is None:
@@ -143,12 +145,21 @@ class Settings:
         return self.min_scale_bias if "bias" in name.rpartition(".")[2] else self.min_scale
 
     def given(self) -> dict[str, Any]:
-        """As arguments of `sigprop.modules.gradinit`."""
+        """As arguments of `sigprop.modules.gradinit`; None where the default is to be taken."""
+        return self._values() | dict.fromkeys(self.defaults)
+
+    @property
+    def defaults(self) -> tuple[str, ...]:
+        """Which of ``lr`` and ``gamma`` were not given, so that they have their default."""
+        found: tuple[str, ...] = self.__dict__["_defaults"]
+        return found
+
+    def _values(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     def plain(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        values = self.given()
+        """As JSON can hold it; ``defaults`` names what was not given."""
+        values = self._values() | {"defaults": list(self.defaults)}
         exclude = self.exclude
         values["exclude"] = (
             f"predicate {getattr(exclude, '__name__', type(exclude).__name__)}"

@@ -101,6 +101,9 @@ def probe(
         ``branch_ratio``
             The first over the second, network by network.
 
+        Attributes name the layers without a row: ``never_called``, and ``read_elsewhere``, those
+        whose parameters another module reads without calling them, as attention does.
+
         And ``second_moment_batch_se``, ``gradient_second_moment_batch_se``: standard error over the
         inputs of one network, root mean square over networks. Where a layer mixes inputs (batch
         normalisation in training mode) it is a guide and no error.
@@ -178,9 +181,11 @@ def probe(
             "backward": f"unit cotangent at {end or 'the output'}" if loss is None else "loss",
             "mode": "training" if current.training else "evaluation",
             "networks": networks,
+            "inputs": count,
             "drawn": "drawn anew" if drawn or given is None else "as it stands",
             "seed": seed,
             "never_called": " ".join(passes[0].never_called),
+            "read_elsewhere": " ".join(passes[0].read_elsewhere),
             "no_sums_because": sums[1],
         },
     )

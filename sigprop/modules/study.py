@@ -30,7 +30,7 @@ from sigprop.modules.architectures import architecture
 from sigprop.modules.data import ImageSet
 from sigprop.modules.train import Course, Recipe, Seeds, train_network
 
-__all__ = ["TRAINING", "Case", "run_study"]
+__all__ = ["TRAINING", "Case", "begun", "differing", "run_study", "studied"]
 
 TRAINING = "sigprop-training"
 VERSION = 1  # raised when the same study would end in other numbers
@@ -175,6 +175,94 @@ def run_study(
     return _dataset(cases, rates, seeds, recipe, about, done)
 
 
+def studied(
+    cases: Mapping[str, Case],
+    data: ImageSet,
+    recipe: Recipe,
+    *,
+    lrs: Sequence[float] | None = None,
+    seeds: Sequence[int],
+    threads: int = 1,
+) -> dict[str, Any]:
+    """What `run_study` would be called with, in the plain values by which a study is known.
+
+    Raises
+    ------
+    SpecError
+        As `run_study`, before any work.
+    """
+    rates = (recipe.lr,) if lrs is None else tuple(float(lr) for lr in lrs)
+    _require(cases, data, rates, seeds)
+    return _about(cases, data, recipe, rates, seeds, threads)
+
+
+def begun(result: xr.Dataset, about: Mapping[str, Any], journal: Path) -> None:
+    """Begin the journal of a study with those of its runs that a result holds.
+
+    Parameters
+    ----------
+    result : Dataset
+        Of `run_study`.
+    about : mapping
+        Of the study that is to be, by `studied`: `differing` finds nothing in the two but more
+        cases, rates or seeds.
+    journal : Path
+    """
+    book = journals.Journal.create(journal, _ordered(about))
+    try:
+        grid = (list(about["cases"]), about["recipe"]["lr"], about["seeds"])
+        for place in np.ndindex(*map(len, grid)):
+            case, lr, seed = (values[i] for values, i in zip(grid, place, strict=True))
+            if case in result.case and lr in result.lr and seed in result.seed:
+                run = result.sel(case=case, lr=lr, seed=seed)
+                values = [np.atleast_1d(run[name].values) for name in (*_BY_RUN, *_BY_EPOCH)]
+                book.add(_record(place, np.concatenate(values)))
+    finally:
+        book.close()
+
+
+def differing(
+    before: Mapping[str, Any], about: Mapping[str, Any]
+) -> tuple[list[str], list[str], list[str]]:
+    """What differs between two studies, by `studied` or a result's attribute ``study``.
+
+    Returns
+    -------
+    (list of str, list of str, list of str)
+        What makes their runs other runs; then the cases, rates and seeds that only the first has;
+        then those that only the second has.
+    """
+    grids = [(s["cases"], s["recipe"]["lr"], s["seeds"]) for s in (before, about)]
+    differ = [
+        key
+        for key in sorted({*before, *about} - {"cases", "recipe", "seeds"})
+        if before.get(key) != about.get(key)
+    ]
+    recipes = before["recipe"], about["recipe"]
+    differ += [k for k in recipes[1] if k != "lr" and recipes[0].get(k) != recipes[1][k]]
+    for name in before["cases"]:
+        here, there = before["cases"][name], about["cases"].get(name)
+        if there is not None and here != there:
+            parts = [here | here["about"], there | there["about"]]
+            keys = sorted({*parts[0], *parts[1]} - {"about"})
+            differ += [k for k in keys if parts[0].get(k) != parts[1].get(k)]
+    lost, more = (
+        [
+            f"{what} {value}"
+            for what, these, those in zip(("case", "rate", "seed"), one, other, strict=True)
+            for value in these
+            if value not in those
+        ]
+        for one, other in (grids, grids[::-1])
+    )
+    return list(dict.fromkeys(differ)), lost, more
+
+
+def _ordered(about: Mapping[str, Any]) -> dict[str, Any]:
+    """With the order of the cases, by which a journal numbers its runs."""
+    return {**about, "order": list(about["cases"])}
+
+
 def _prepare(case: Case, network: nn.Module, data: ImageSet, seed: int) -> tuple[float, bool]:
     """Prepare ``network``; (seconds, whether its numbers were not finite)."""
     started, failed = time.perf_counter(), False
@@ -259,11 +347,12 @@ def _standing(
     if not os.path.exists(journal):
         return {}
     found = journals.about(journal)
-    if found != about:
-        differ = [key for key in {*found, *about} if found.get(key) != about.get(key)]
+    asked = _ordered(about)
+    if found != asked:
+        differ = [key for key in {*found, *asked} if found.get(key) != asked.get(key)]
         raise ResultError(
             f"{journal} holds the runs of another study: its {', '.join(sorted(differ))} differ, "
-            "so they cannot be gone on from. Name another journal, or delete this one."
+            "so they cannot be gone on from. Name another output or journal, or delete this one."
         )
     numbers = (np.frombuffer(record, "<f8") for record in journals.read(journal))
     return {
@@ -279,7 +368,11 @@ def _keeping(journal: Path | None, about: Mapping[str, Any]) -> Iterator[Callabl
         yield lambda record: None
         return
     standing = os.path.exists(journal)
-    book = journals.Journal.reopen(journal) if standing else journals.Journal.create(journal, about)
+    book = (
+        journals.Journal.reopen(journal)
+        if standing
+        else journals.Journal.create(journal, _ordered(about))
+    )
     try:
         yield book.add
     finally:

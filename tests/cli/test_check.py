@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
@@ -64,6 +65,44 @@ def broken():
 
 class Stored:
     inner = good()
+
+def half():
+    return good().half()
+
+def double():
+    return good().double()
+
+class Turned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = good().double(), nn.Sequential(nn.Linear(3, 24), *good())
+
+    def forward(self, h):
+        return self.two(self.one(h).float())
+
+def turned():
+    return Turned()
+
+def clash():
+    model = good()
+    model[2].double()
+    return model
+
+def attending():
+    layer = nn.TransformerEncoderLayer(24, 4, 48, batch_first=True)
+    return nn.Sequential(layer, *good())
+
+class Idle(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.good, self.spare, self.frozen = good(), nn.Linear(3, 3), nn.Linear(3, 3)
+        self.frozen.requires_grad_(False)
+
+    def forward(self, h):
+        return self.good(h)
+
+def idle():
+    return Idle()
 """
 
 
@@ -150,12 +189,30 @@ def test_depth_is_told_as_a_law(check):
         ("good", ("--input", "6,0"), 2, "must be positive"),
         ("good", ("--input", "x"), 2, "--input"),
         ("good", ("--device", "cud"), 2, "Did you mean 'cuda'?"),
-        ("good", ("--replicas", 0), 2, "ensemble must be"),
+        ("good", ("--replicas", 0), 2, "--replicas must be 1 or more, got 0"),
+        ("good", ("--seed", -1), 2, "--seed must be"),
+        ("good", ("--seed", 2**64), 2, "--seed must be"),
         ("good", ("--tolerance", 1), 2, "tolerance must be"),
-        ("good", ("--format", "csv"), 2, "--format json"),
+        ("good", ("--format", "csv"), 2, "'table', 'json'"),
         ("good", ("--depths", "2,3"), 2, "three depths"),
         ("good", ("--depths", "2,3,4", "--replicas", 1), 2, "one network a depth has none"),
         ("mine_to_check:Stored.inner", ("--depths", "2,3,4"), 2, "it has one depth"),
+        ("mine_to_check.py:good", (), 2, "Write mine_to_check:good"),
+        ("words", ("--input", "5,7"), 2, "0 (Embedding) looks up rows by whole numbers"),
+        ("words", ("--input", "5,7"), 2, "--tokens 9"),
+        ("words", ("--input", "5,7", "--tokens", 90), 2, "has 9 rows"),
+        ("good", ("--tokens", 9), 2, "leave out --tokens"),
+        ("clash", (), 2, "float64 (2.one.weight, 2.two.weight)"),
+        ("resmlp:depth=2", (), 2, "--input 8,1,8,8"),
+        ("resmpl:depth=2", (), 2, "Did you mean 'resmlp'"),
+        ("resmlp:depth=2", ("--input", "8,1,8,8", "--scheme", "fixup"), 2, "resmlp: block=res3"),
+        ("good", ("--scheme", "fixupp"), 2, "Did you mean 'fixup'"),
+        (
+            "vgg:norm=batch",
+            ("--input", "4,1,8,8", "--depths", "2,3,4"),
+            2,
+            "no depth to be varied",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(check, name, words, status, said):
@@ -188,3 +245,76 @@ def test_probe_prints_writes_and_draws_what_was_measured(check, tmp_path):
 def test_the_input_is_asked_for(check, capsys):
     assert cli.main(["check", "mine_to_check:good"]) == 2
     assert "no --input was given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["check", "probe"])
+def test_other_types_than_float32_are_measured_and_told(check, command):
+    plain = check("good", command=command)[1].splitlines()
+    status, out, _ = check("double", command=command)
+    head, told, *rest = out.splitlines()
+    assert (status, told) == (0, "Parameters and inputs are float64.")
+    assert [head, *rest][:3] == plain[:3]
+    status, out, _ = check("half", command=command)
+    assert status == 0 and "float16: measured was a copy in float32" in out.splitlines()[1]
+    status, out, _ = check("turned", command=command)
+    assert status == 0 and "float64 and float32; inputs are float64" in out.splitlines()[1]
+
+
+def test_double_precision_is_measured_in_double_precision(check):
+    """Single and double agree to the rounding of single, and not to the last digit of double."""
+    one, two = (
+        json.loads(check(name, "--format", "json", command="probe")[1])["data_vars"]
+        for name in ("good", "double")
+    )
+    single, double = (x["second_moment"]["data"] for x in (one, two))
+    assert double == pytest.approx(single, rel=1e-5) and double != single
+    half = json.loads(check("half", "--format", "json", command="probe")[1])
+    assert half["data_vars"]["second_moment"]["data"] == pytest.approx(single, rel=1e-2)
+    assert "float16" in half["attrs"]["types"]
+
+
+def test_a_module_whose_weights_another_reads_is_not_called_unused(check):
+    _, out, _ = check("attending", "--input", "4,5,24", command="probe")
+    last = out.splitlines()[-1]
+    assert last.endswith("reads their weights without calling them: 0.self_attn.out_proj")
+    assert "Never called" not in out
+    last = check("idle", command="probe")[1].splitlines()[-1]
+    assert last == "Never called: spare"  # whether what is frozen was read is not known
+
+
+def test_a_network_by_a_line_of_text_starts_as_it_is_built_or_by_a_scheme(check):
+    words = ("resmlp:depth=6,block=res3", "--input", "8,1,8,8")
+    status, out, _ = check(*words)
+    assert status == 0 and out.splitlines()[1].split()[0] == "sum"
+    status, fixup, _ = check(*words, "--scheme", "fixup")
+    assert status == 0 and "initialised by fixup" in fixup
+    # Fixup's branches end in 0, so that the trunk is handed on as it is.
+    rows = [line.split() for line in fixup.splitlines()[3:9]]
+    assert len({row[1] for row in rows}) == 1 and {row[-1] for row in rows} == {"0"}
+    laws = json.loads(check(*words, "--depths", "2,4,8", "--format", "json")[1])["depth_laws"]
+    assert laws[0]["depths"] == [2, 4, 8]
+    assert "exploding" in check("loud")[1] and "exploding" not in check("loud", "--scheme", "he")[1]
+
+
+def test_what_would_decide_is_told_and_decides(check):
+    """A change whose error reaches over the limit; with the replicas that are named it does not."""
+    words = ("good", "--tolerance", 1.35, "--replicas", 3)
+    status, out, _ = check(*words)
+    out = " ".join(out.split())
+    assert status == 3 and "1/1.35 to 1.35 is tolerated: not decided" in out
+    needed = max(int(n) for n in re.findall(r"--replicas (\d+)", out))
+    assert needed > 3 and check(*words[:3], "--replicas", 4 * needed)[0] in (0, 1)
+
+
+def test_probe_looks_at_its_outputs_before_it_works(check, tmp_path, monkeypatch):
+    (tmp_path / "notes.nc").write_text("mine")
+    monkeypatch.setattr("analysis.module_question.Question.measured", None)
+    for words, says in (
+        (("--out", "notes.nc"), "holds something else"),
+        (("--out", "."), "is a directory"),
+        (("--out", "no/such.nc"), "there is no directory no"),
+        (("--plot", "no/such.png"), "there is no directory no"),
+    ):
+        status, out, err = check("good", *words, command="probe")
+        assert (status, out) == (2, "") and says in err
+    assert (tmp_path / "notes.nc").read_text() == "mine"

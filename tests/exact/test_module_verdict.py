@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 from scipy.special import digamma, polygamma
 from scipy.stats import binom
+from scipy.stats import t as student
 
 torch = pytest.importorskip("torch", reason="modules are those of torch", exc_type=ImportError)
 
@@ -161,7 +162,7 @@ def probed(log_square, se=0.0, networks=4, cosine=None):
         data[name] = ("layer", np.ones(1))
     coords = {"sum": [f"s{i}" for i in range(n)], "sum_entries": ("sum", np.full(n, 7.0))}
     coords |= {"layer": ["a"], "kind": ("layer", ["Linear"])}
-    return xr.Dataset(data, coords, {"networks": networks})
+    return xr.Dataset(data, coords, {"networks": networks, "inputs": 6})
 
 
 def test_the_limits_are_those_that_are_documented():
@@ -220,3 +221,14 @@ def test_advice_names_initialisers_that_exist_and_fit_the_anatomy():
         words = [word.partition(":")[0] for word in advise(verdict, found)]
         assert words[0] == first and set(words) <= set(init.__all__)
     assert advise(judge_module(probed([0.0, 0.0])), None) == []
+
+
+def test_the_replicas_that_are_named_decide_and_fewer_do_not():
+    """The error is that of 4 networks; at n it is a root smaller, beside Student's value of n."""
+    found = judge_module(probed([0.0, 4.0], se=0.2))
+    (told,) = (one for one in found.unsure if "state" in one)
+    assert "1/10 to 10 is tolerated: not decided" in told
+    count = int(told.partition("--replicas ")[2].partition(")")[0])
+    distance, error = 2 * math.log(10) - 4.0, 0.2 * math.sqrt(2)  # of both ends
+    margins = [student.isf(0.005, n - 1) * error * math.sqrt(4 / n) for n in (count - 1, count)]
+    assert margins[0] >= distance > margins[1]

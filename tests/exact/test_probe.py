@@ -181,7 +181,7 @@ def test_tokens_tuples_mappings_and_modules_that_none_calls(mode):
     model = Odd().train(mode)
     found = probe(model, torch.randint(11, (3, 5)))
     assert list(found.layer.values) == ["words", "attention", "read", "last"]
-    assert found.never_called == "attention.out_proj spare"
+    assert found.never_called == "spare" and found.read_elsewhere == "attention.out_proj"
     assert (found.gradient_second_moment > 0).all() and (found.second_moment > 0).all()
     assert list(found.entries.values) == [40, 40, 30, 15]
 

@@ -122,7 +122,9 @@ def test_a_gamma_that_is_never_reached_is_told():
     model, data, loss_fn = network("frozen layer")
     result = gradinit(model, data, loss_fn, steps=5, gamma=1e-6)
     assert set(result.history["case"]) == {"c"}
-    assert any("never came down to gamma" in warning for warning in result.warnings)
+    (told,) = [warning for warning in result.warnings if "was never reached" in warning]
+    assert told.startswith("gamma = 1e-06 (given)")
+    assert f"{min(result.history['grad_norm']):.4g} at the lowest" in told
 
 
 # ------------------------------------------------------------------ batches

@@ -75,8 +75,9 @@ def fixup_(
             )
         if len(s.layers) < 2:
             raise Unsupported(
-                f"scheme 'fixup' needs branches of at least 2 weight layers, and {s.name!r} has "
-                f"{len(s.layers)}: its exponent -1/(2m-2) divides by zero. Use skipinit_."
+                "scheme 'fixup' needs branches of at least 2 weight layers, and that of residual "
+                f"sum {s.name!r} has {len(s.layers)}, for which its exponent -1/(2m-2) divides by "
+                "zero. Use skipinit_, or branches of two layers (resmlp: block=res3)."
             )
     variance, depth = he_variance(plan), len(sums)
     _he(plan)
