@@ -211,8 +211,11 @@ def _slots(depth: int, layers: np.ndarray) -> np.ndarray:
 
 def _rows(table: LayerTable, unit: float = 1.0) -> np.ndarray:
     """The table as one array: skip, branch, input scale, scales (in ``unit``) and bias scales."""
-    columns = (table.skip, table.branch, table.input_scale, unit * table.scale, table.bias_scale)
-    return np.ascontiguousarray(np.column_stack(columns))
+    layers, matrices = table.scale.shape
+    rows = np.empty((layers, 3 + 2 * matrices))
+    rows[:, 0], rows[:, 1], rows[:, 2] = table.skip, table.branch, table.input_scale
+    rows[:, 3 : 3 + matrices], rows[:, 3 + matrices :] = unit * table.scale, table.bias_scale
+    return rows
 
 
 def _unit(phi: Activation) -> tuple[float, float, float, float]:
@@ -392,8 +395,8 @@ class Conditional(Sampler):
     """K inputs through Gaussian layers of any activation, O(K width) draws a layer."""
 
     name = "conditional"
-    version = 2
-    block = 64
+    version = 3
+    block = 128
     about = "O(K width) draws a layer: Gaussian or orthogonal weights, any block, K inputs"
 
     def refusal(self, ensemble: Ensemble, fields: frozenset[str]) -> str | None:
@@ -473,11 +476,14 @@ class Conditional(Sampler):
         plan = (
             forward, backward, group, segment, _stride(forward, group), _stride(backward, group)
         )  # fmt: skip
+        kernel = self.kernel(ensemble)
+        wanted: tuple[bool, ...] = (gradient, displaced)
+        if kernel == "single":
+            wanted += ("alignment" in fields,)
         rest = (
-            plan, *(common[name] for name in _RUN), key, first, (gradient, displaced),
+            plan, *(common[name] for name in _RUN), key, first, wanted,
             outputs.states, outputs.gradients, outputs.activity, outputs.dead,
         )  # fmt: skip
-        kernel = self.kernel(ensemble)
         if kernel == "single":
             law = ("biased", "table", "fan_in", "fan_out", "widths")
             single.sample(network.phi.negative_slope, *(common[name] for name in law), *rest)

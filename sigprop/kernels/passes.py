@@ -11,9 +11,12 @@ from sigprop.kernels import philox, vectors
 from sigprop.kernels.compiled import inner, strict
 
 __all__ = [
+    "compare",
+    "cosine",
     "draw_inputs",
     "draw_slopes",
     "inverse_power",
+    "log_norm",
     "longest",
     "measure_inputs",
     "record_gradient",
@@ -197,17 +200,22 @@ def measure_inputs(start, count, stride, n, norms, distances):
 
 
 @strict
-def _compare(x, x_at, square, shift, y, y_at, y_norm, n, displaced):
+def log_norm(square, shift, norm):
+    """log |x| / norm, where |x|^2 is ``square`` in units of 2^shift."""
+    if square > 0.0:
+        return 0.5 * math.log(square) + shift * _LOG_2 - math.log(norm)
+    return -math.inf if square == 0.0 else math.nan
+
+
+@strict
+def compare(x, x_at, square, shift, y, y_at, y_norm, n, displaced):
     """(log |x| / |y|, log |x - y| / |y|) for x in units 2^shift; the second if ``displaced``.
 
     ``square`` is |x|^2.
     """
-    if square > 0.0:
-        log_norm = 0.5 * math.log(square) + shift * _LOG_2 - math.log(y_norm)
-    else:
-        log_norm = -math.inf if square == 0.0 else math.nan
+    log_size = log_norm(square, shift, y_norm)
     if not displaced:
-        return log_norm, 0.0
+        return log_size, 0.0
     # Units in which neither of the two overflows.
     lift = max(shift, 0)
     f, g = math.ldexp(1.0, int(max(shift - lift, -1070))), math.ldexp(1.0, int(max(-lift, -1070)))
@@ -217,8 +225,8 @@ def _compare(x, x_at, square, shift, y, y_at, y_norm, n, displaced):
     if far < 1e-3 * y_norm * g:
         # Close by, the norm is read off the displacement, without cancellation.
         base = y_norm * g
-        log_norm = 0.5 * math.log1p(along / (base * base))
-    return log_norm, math.log(far) + lift * _LOG_2 - math.log(y_norm)
+        log_size = 0.5 * math.log1p(along / (base * base))
+    return log_size, math.log(far) + lift * _LOG_2 - math.log(y_norm)
 
 
 @strict
@@ -236,7 +244,7 @@ def record_state(
     for k in range(count):
         row = h_at + k * stride
         square = _dot(h, row, h, row, n)
-        size, far = _compare(h, row, square, shift, start, k * stride, norms[k], n, displaced)
+        size, far = compare(h, row, square, shift, start, k * stride, norms[k], n, displaced)
         log_norm[r, slot, k] = size
         if displaced:
             log_displacement[r, slot, k] = far
@@ -257,6 +265,13 @@ def record_state(
 
 
 @strict
+def cosine(square, p, row, h, there, n):
+    """Cosine of a gradient with this square and a state; NaN if one of them is 0."""
+    squares = square * _dot(h, there, h, there, n)
+    return _dot(p, row, h, there, n) / math.sqrt(squares) if squares > 0.0 else math.nan
+
+
+@strict
 def record_gradient(
     p, count, stride, shift, top, top_norm, h, h_at, n, displaced, slot, r, outputs
 ):  # fmt: skip
@@ -268,11 +283,8 @@ def record_gradient(
     for k in range(count):
         row, there = k * stride, h_at + k * stride
         square = _dot(p, row, p, row, n)
-        size, far = _compare(p, row, square, shift, top, 0, top_norm, n, displaced)
+        size, far = compare(p, row, square, shift, top, 0, top_norm, n, displaced)
         log_gradient[r, slot, k] = size
         if displaced:
             log_displacement[r, slot, k] = far
-        squares = square * _dot(h, there, h, there, n)
-        alignment[r, slot, k] = (
-            _dot(p, row, h, there, n) / math.sqrt(squares) if squares > 0.0 else math.nan
-        )
+        alignment[r, slot, k] = cosine(square, p, row, h, there, n)

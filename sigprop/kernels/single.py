@@ -20,152 +20,59 @@ import math
 
 import numpy as np
 
-from sigprop.kernels import passes, philox, vectors
+from sigprop.kernels import passes, philox, sweeps, vectors
 from sigprop.kernels.borrow import borrow, hold
 from sigprop.kernels.compiled import entry, inner
 
 __all__ = ["sample"]
 
-_LOOSE = ("reassoc", "contract")
 # |q|^2 below this part of its terms is summed again, unit by unit: it has cancelled.
 _CANCELLED = 1e-4
-
-
-@inner(*_LOOSE)
-def _norms(slope, counted, z, z_at, n):
-    """Sums of z^2 over z > 0 and over the rest (0 for a ReLU), and how many are > 0.
-
-    A ReLU's are counted only if ``counted``.
-    """
-    z = z[z_at : z_at + n]
-    plus, minus, on = 0.0, 0.0, 0.0
-    if slope == 0.0:
-        if counted:
-            for i in range(n):
-                on += 1.0 if z[i] > np.float32(0.0) else 0.0
-        for i in range(n):
-            v = np.float64(max(z[i], np.float32(0.0)))
-            plus += v * v
-    else:
-        for i in range(n):
-            v = np.float64(z[i])
-            square = v * v
-            above = square if v > 0.0 else 0.0
-            plus += above
-            minus += square - above
-            on += 1.0 if v > 0.0 else 0.0
-    return plus, minus, on
-
-
-@inner(*_LOOSE)
-def _crossed(slope, z, z_at, zeta, zeta_at, n):
-    """X+, X-, Q+, Q-: sums of z zeta and of zeta^2 by the sign of z; for a ReLU only the +."""
-    z, zeta = z[z_at : z_at + n], zeta[zeta_at : zeta_at + n]
-    plus, minus, fresh, left = 0.0, 0.0, 0.0, 0.0
-    if slope == 0.0:
-        for i in range(n):
-            v = np.float64(z[i])
-            y = np.float64(zeta[i]) if v > 0.0 else 0.0
-            plus += v * y
-            fresh += y * y
-    else:
-        for i in range(n):
-            v, w = np.float64(z[i]), np.float64(zeta[i])
-            y = w if v > 0.0 else 0.0
-            w -= y
-            plus += v * y
-            minus += v * w
-            fresh += y * y
-            left += w * w
-    return plus, minus, fresh, left
-
-
-@inner(*_LOOSE)
-def _square(slope, fresh, along, z, z_at, zeta, zeta_at, n):
-    """|q|^2, q = m (fresh zeta + along m z), unit by unit."""
-    z, zeta = z[z_at : z_at + n], zeta[zeta_at : zeta_at + n]
-    total = 0.0
-    for i in range(n):
-        v = np.float64(z[i])
-        m = 1.0 if v > 0.0 else slope
-        g = m * (fresh * np.float64(zeta[i]) + along * m * v)
-        total += g * g
-    return total
-
-
-@inner(*_LOOSE)
-def _dot(x, x_at, y, y_at, n):
-    """x.y of doubles and singles."""
-    x, y = x[x_at : x_at + n], y[y_at : y_at + n]
-    total = 0.0
-    for i in range(n):
-        total += x[i] * np.float64(y[i])
-    return total
-
-
-@inner(*_LOOSE)
-def _ahead(out, out_at, c, h, h_at, a, z, z_at, n):
-    """``out = c h + a z``; returns its square sum."""
-    out, h, z = out[out_at : out_at + n], h[h_at : h_at + n], z[z_at : z_at + n]
-    total = 0.0
-    for i in range(n):
-        v = c * h[i] + a * np.float64(z[i])
-        out[i] = v
-        total += v * v
-    return total
-
-
-@inner(*_LOOSE)
-def _land(p, c, a, zeta, zeta_at, b, h, h_at, z, z_at, n):
-    """``p = c p + a zeta + b h``; returns its square sum and its product with z."""
-    p, zeta, h, z = p[0:n], zeta[zeta_at : zeta_at + n], h[h_at : h_at + n], z[z_at : z_at + n]
-    total, product = 0.0, 0.0
-    for i in range(n):
-        v = c * p[i] + a * np.float64(zeta[i]) + b * h[i]
-        p[i] = v
-        total += v * v
-        product += v * np.float64(z[i])
-    return total, product
+# Squares between which a row need not be rescaled; `passes.rescale` compares norms.
+_SMALL, _LARGE = 2.0**-40, 2.0**40
 
 
 @inner()
 def _layer(
-    slope, counted, table, layer, fan_out, unit, z, z_at, h, h_at, longest, size, radius, sums,
-    local, units_on,
+    slope, counted, table, layer, fan_out, unit, z, z_at, h, h_at, longest, size, radius,
+    sums, local, units_on,
 ):  # fmt: skip
     """One layer ahead; returns the square sum of the new state and whether a hidden one died.
 
     ``radius[local, j]`` becomes the scale of the normals at matrix j and ``sums[local, j]``
-    the sums of their squares over either sign; the new state is written behind ``h_at``.
+    the sums of their squares over either sign; the new state is written behind ``h_at``. How
+    many units are on is told only if ``counted``.
     """
     m = (table.shape[1] - 3) // 2
     f = table[layer, 2]
     square = size * f * f
     dead = False
     units, on = 0, 0.0
-    offset = z_at
-    for j in range(m - 1):
+    for j in range(m):
+        w, n = table[layer, 3 + j], fan_out[layer, j]
         b = table[layer, 3 + m + j] * unit
-        rho = math.sqrt(table[layer, 3 + j] * table[layer, 3 + j] * square + b * b)
+        rho = math.sqrt(w * w * square + b * b)
         radius[local, j] = rho
-        n = fan_out[layer, j]
-        plus, minus, count = _norms(slope, counted, z, offset, n)
+        if j == m - 1:
+            break
+        if slope == 0.0:
+            plus, minus = sweeps.norm(z, z_at, n), 0.0
+        else:
+            plus, minus = sweeps.norms(z, z_at, n)
+        if counted:
+            units += n
+            on += sweeps.count(z, z_at, n) if rho > 0.0 else 0.0
         if rho == 0.0:
-            plus, count = 0.0, 0.0
+            plus = 0.0
         sums[local, j, 0], sums[local, j, 1] = plus, minus
         square = rho * rho * (plus + slope * slope * minus)
-        units += n
-        on += count
         dead = dead or square == 0.0
-        offset += n
+        z_at += n
     units_on[0] = on / units if units else math.nan
-    b = table[layer, 3 + 2 * m - 1] * unit
-    rho = math.sqrt(table[layer, 2 + m] * table[layer, 2 + m] * square + b * b)
-    radius[local, m - 1] = rho
-    c, a = table[layer, 0], table[layer, 1] * rho
+    c, a = table[layer, 0], table[layer, 1] * radius[local, m - 1]
     n = fan_out[layer, m - 1]
     if a != 0.0 or c != 1.0:
-        size = _ahead(h, h_at + longest, c, h, h_at, a, z, offset, n)
+        size = sweeps.ahead(h, h_at + longest, h, h_at, z, z_at, c, a, n)
     else:
         vectors.copy(h, h_at + longest, 1.0, h, h_at, n)
     return size, dead
@@ -196,7 +103,11 @@ def _back(
         if j > 0:
             start -= n
             rho = radius[local, j - 1]
-            x_plus, x_minus, q_plus, q_minus = _crossed(slope, z, start, zeta, draws, n)
+            if slope == 0.0:
+                x_plus, q_plus = sweeps.crossed(z, start, zeta, draws, n)
+                x_minus, q_minus = 0.0, 0.0
+            else:
+                x_plus, x_minus, q_plus, q_minus = sweeps.crossed_both(z, start, zeta, draws, n)
             n_plus, n_minus = sums[local, j - 1, 0], sums[local, j - 1, 1]
             if rho == 0.0:
                 # All units sit at 0, where the slope is that of the negative side.
@@ -205,7 +116,7 @@ def _back(
             crossed = rho * (x_plus + slope * x_minus)
         else:
             rho = table[layer, 2]
-            crossed = rho * _dot(h, h_at, zeta, draws, n)
+            crossed = rho * sweeps.dot(h, h_at, zeta, draws, n)
         along = 0.0
         if r > 0.0:
             product = s / r * crossed
@@ -218,13 +129,13 @@ def _back(
             third = along * along * (n_plus + s2 * s2 * n_minus)
             q2 = first + 2.0 * fresh * along * (x_plus + slope * s2 * x_minus) + third
             if q2 < _CANCELLED * (first + third):
-                q2 = _square(slope, fresh, along, z, start, zeta, draws, n)
+                q2 = sweeps.square(z, start, zeta, draws, slope, 1.0 - slope, fresh, along, n)
             t = fresh * (x_plus + slope * x_minus) + along * (n_plus + s2 * n_minus)
             draws += n + biased
     a = table[layer, 1]
-    return _land(
-        p, table[layer, 0], a * table[layer, 2] * fresh, zeta, draws, a * along, h, h_at, z,
-        next_at, fan_in[layer, 0],
+    return sweeps.land(
+        p, 0, zeta, draws, h, h_at, z, next_at, table[layer, 0], a * table[layer, 2] * fresh,
+        a * along, fan_in[layer, 0],
     )  # fmt: skip
 
 
@@ -239,7 +150,7 @@ def sample(
     `conditional.sample_one`.
     """
     forward_offset, backward_offset, group, segment, stride, stride_back = plan
-    gradient_wanted, displaced = wanted
+    gradient_wanted, displaced, aligned = wanted
     depth, m = table.shape[0], (table.shape[1] - 3) // 2
     # Not literals: Numba would compile a callee once more for every literal that it is given.
     zero, one = np.int64(0), np.int64(1)
@@ -250,12 +161,12 @@ def sample(
 
     words = philox.new_words()
     scratch = philox.new_scratch()
-    tape = np.zeros(kept_layers // group * stride, philox.DRAW)
-    zeta = np.zeros(stride_back, philox.DRAW)
-    trail = np.zeros((kept_layers + 1) * longest)
+    tape = np.empty(kept_layers // group * stride, philox.DRAW)
+    zeta = np.empty(stride_back, philox.DRAW)
+    trail = np.empty((kept_layers + 1) * longest)
     trail_shift = np.zeros(kept_layers, np.int64)
     radius, sums = np.zeros((kept_layers, m)), np.zeros((kept_layers, m, 2))
-    kept, kept_shift = np.zeros(stores * longest), np.zeros(stores, np.int64)
+    kept, kept_shift = np.empty(stores * longest), np.zeros(stores, np.int64)
     raw = np.zeros(longest + 16)
     basis, start = np.zeros(longest), np.zeros(longest)
     start_norm, start_distance = np.zeros(1), np.zeros(1)
@@ -276,6 +187,8 @@ def sample(
     slots, activity, dead_count = borrow(slots), borrow(activity), borrow(dead_count)
     forward_offset, backward_offset = borrow(forward_offset), borrow(backward_offset)
     scratch = (borrow(scratch[0]), borrow(scratch[1]))
+    states = (borrow(states[0]), borrow(states[1]), borrow(states[2]), borrow(states[3]))
+    gradients = (borrow(gradients[0]), borrow(gradients[1]), borrow(gradients[2]))
 
     for r in range(states[0].shape[0]):
         replica = first + r
@@ -334,20 +247,25 @@ def sample(
                         base + forward_offset[layer] - first_draw, trail, here, longest, size,
                         radius, sums, local, units_on,
                     )  # fmt: skip
-                    lifted = passes.rescale(
-                        trail, here + longest, one, longest, d, shift, math.sqrt(size)
-                    )
-                    if lifted != shift:
+                    if not _SMALL < size < _LARGE:
+                        lifted = passes.rescale(
+                            trail, here + longest, one, longest, d, shift, math.sqrt(size)
+                        )
                         size = math.ldexp(size, int(-2 * (lifted - shift)))
                         shift = lifted
                     if ahead:
                         one_dead[0] += dead
-                        if slots[layer + 1] >= 0:
-                            passes.record_state(
-                                trail, here + longest, longest, one, shift, start, start_norm,
-                                start_distance, d, displaced, slots[layer + 1], r, states,
-                                units_on, activity, one_dead, dead_count,
-                            )  # fmt: skip
+                        slot = slots[layer + 1]
+                        if slot >= 0:
+                            states[0][r, slot, 0] = passes.log_norm(size, shift, start_norm[0])
+                            if displaced:
+                                states[0][r, slot, 0], states[1][r, slot, 0] = passes.compare(
+                                    trail, here + longest, size, shift, start, zero,
+                                    start_norm[0], d, True,
+                                )  # fmt: skip
+                            states[3][r, slot, 0, 0] = size
+                            activity[r, slot, 0] = units_on[0]
+                            dead_count[r, slot, 0] = one_dead[0]
             if not gradient_wanted or step < segments - 1:
                 continue
             if step == segments - 1:
@@ -388,7 +306,7 @@ def sample(
                         z_at = base + forward_offset[layer] - first_draw
                         if not known:
                             last = base + forward_offset[layer + 1] - first_draw - d
-                            t = _dot(p, zero, tape, last, d)
+                            t = sweeps.dot(p, zero, tape, last, d)
                         known = layer > low
                         unit = 0.0
                         if biased:
@@ -398,14 +316,22 @@ def sample(
                             backward_offset[layer] - first_back, trail, here, radius, sums,
                             local, p, p_size, t, z_at - d if known else z_at,
                         )  # fmt: skip
-                    lifted = passes.rescale(p, zero, one, longest, d, p_shift, math.sqrt(p_size))
-                    if lifted != p_shift:
+                    if not _SMALL < p_size < _LARGE:
+                        lifted = passes.rescale(
+                            p, zero, one, longest, d, p_shift, math.sqrt(p_size)
+                        )
                         p_size = math.ldexp(p_size, int(-2 * (lifted - p_shift)))
                         t = math.ldexp(t, int(-(lifted - p_shift)))
                         p_shift = lifted
-                    if slots[layer] >= 0:
-                        passes.record_gradient(
-                            p, one, longest, p_shift, top, top_norm, trail, here, d, displaced,
-                            slots[layer], r, gradients,
-                        )  # fmt: skip
+                    slot = slots[layer]
+                    if slot >= 0:
+                        gradients[0][r, slot, 0] = passes.log_norm(p_size, p_shift, top_norm)
+                        if displaced:
+                            gradients[0][r, slot, 0], gradients[1][r, slot, 0] = passes.compare(
+                                p, zero, p_size, p_shift, top, zero, top_norm, d, True
+                            )
+                        if aligned:
+                            gradients[2][r, slot, 0] = passes.cosine(
+                                p_size, p, zero, trail, here, d
+                            )
     hold(owners)

@@ -19,7 +19,7 @@ from sigprop.schemes import GivenScheme
 
 CASES = {
     "chain": (sigprop.Point(), sigprop.Gaussian(), 700),
-    "conditional": (sigprop.Pair(cosine=0.3), sigprop.Gaussian(), 150),
+    "conditional": (sigprop.Pair(cosine=0.3), sigprop.Gaussian(), 300),
     "dense": (sigprop.Pair(cosine=0.3), sigprop.Uniform(), 40),
 }
 
@@ -87,7 +87,7 @@ here.run({name!r}, out={out!r}, progress=progress, workers=2)
 """
 
 
-@pytest.mark.parametrize("name, when", [("chain", 512), ("conditional", 128), ("dense", 32)])
+@pytest.mark.parametrize("name, when", [("chain", 512), ("conditional", 256), ("dense", 32)])
 def test_a_run_that_was_killed_ends_in_the_same_bits(name, when, tmp_path):
     """SIGKILL from within, when some blocks are done and more are on their way."""
     out = tmp_path / "a.nc"
