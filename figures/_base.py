@@ -163,8 +163,8 @@ def on_data(figure: Figure, data: str) -> Figure:
     """
     if not figure.trains:
         raise SpecError(
-            f"{figure.kind} trains no network, so data {data!r} would change nothing in it. "
-            "Leave out --data."
+            f"{figure.kind} trains no network on images, so data {data!r} would change nothing in "
+            "it. Leave out --data."
         )
     figure.data = data
     return figure

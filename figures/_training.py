@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from analysis.ranking import final_accuracy, rank
 from figures._base import Figure, Progress
@@ -38,12 +39,13 @@ def studied(
     name: str,
     progress: Progress | None = None,
 ) -> xr.Dataset:
-    """Train all cases as ``effort`` says: ``recipe``, ``lrs``, ``seeds``, ``train``.
+    """Train all cases as ``effort`` says: ``recipe``, ``lrs``, ``seeds`` and sizes of the parts.
 
     Parameters
     ----------
     effort : mapping
-        ``train`` is how many images are trained on; None: all.
+        ``train``, ``validation`` and ``test`` are numbers of images; None, or left out: as
+        `sigprop.modules.load_data` has them.
     name : str
         Of the part, for its checkpoint.
 
@@ -60,7 +62,8 @@ def studied(
     from sigprop.modules import load_data, run_study
     from sigprop.modules.train import Recipe
 
-    data = load_data(figure.data, train=effort["train"])
+    parts = {part: effort.get(part) for part in ("train", "validation", "test")}
+    data = load_data(figure.data, **parts)
     found: xr.Dataset = run_study(
         cases,
         data,
@@ -113,6 +116,7 @@ def course(axes: Axes, study: xr.Dataset, case: str, **look: Any) -> None:
     band = 200 * study.accuracy_mean_se.sel(case=case)
     axes.plot(study.epoch, mean, lw=1.8, **look)
     axes.fill_between(study.epoch, mean - band, mean + band, alpha=0.15, lw=0, color=look["color"])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def tabled(study: xr.Dataset, labels: Mapping[str, str] | None = None) -> str:

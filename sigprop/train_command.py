@@ -26,8 +26,8 @@ def train(
         typer.Option(
             "--model",
             metavar="SPEC",
-            help="mlp, resmlp, resnet, vgg or stacked, with options: mlp:depth=20; or what builds "
-            "a module: my_package.models:build",
+            help="mlp, convmlp, resmlp, resnet, vgg, stacked or transformer, with options: "
+            "mlp:depth=20; or what builds a module: my_package.models:build",
         ),
     ] = None,
     data: Annotated[

@@ -14,13 +14,21 @@ from figures.fractional_moments.log_norm_law import LogNormByDepth
 from figures.fractional_moments.memory import Memory
 from figures.fractional_moments.moments_by_depth import MomentsByDepth
 from figures.fractional_moments.small_outputs import SmallOutputs
-from figures.fractional_moments.training import FractionalTraining
+from figures.fractional_moments.training import (
+    ConvolutionalTraining,
+    FractionalTraining,
+    LeakyTraining,
+    LinearTraining,
+)
 
 __all__ = [
     "BiasTail",
+    "ConvolutionalTraining",
     "EntryMoments",
     "FractionalTraining",
     "HeavyWeights",
+    "LeakyTraining",
+    "LinearTraining",
     "LogNormByDepth",
     "LogNormByLayer",
     "LogNorms",

@@ -13,27 +13,80 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.lines import Line2D
 
 from analysis.theory.log_normal import log_norm_mean, log_norm_variance
-from figures._base import Figure, Progress
+from figures._base import BUDGETS, Figure, Progress
 from figures._style import PALETTE, STATUS_LINE, THEORY, frame, styled
 from figures._training import by_epoch, course, data_told, ranked, studied, tabled
 from figures.fractional_moments._plain import PAPER, ensemble, told
+from sigprop.activations import LeakyReLU, Linear, ReLU
 from sigprop.simulate import simulate
 from sigprop.spec import Ensemble
 
 __all__ = ["FractionalTraining"]
 
 _XAVIER, _WALK = "Xavier", "random walk"
-_SHOWN = {2.0: PALETTE[0], 0.8: PALETTE[1], 0.5: PALETTE[2]}
 _RIVALS = {_XAVIER: PALETTE[3], _WALK: PALETTE[4]}
+_ORDERS = {
+    "smoke": (2.0, 1.0, 0.8, 0.5),
+    "draft": (2.0, 1.5, 1.0, 0.8, 0.5),
+    "paper": (2.0, 1.75, 1.5, 1.25, 1.0, 0.8, 0.5, 0.25),
+}
+_PHI = {"relu": ReLU(), "leaky_relu": LeakyReLU(slope=0.01), "linear": Linear()}
+_WORDS = {"relu": "ReLU", "leaky_relu": "leaky ReLU of slope 0.01", "linear": "no activation"}
+_DIGITS_BATCH = 128  # where the paper's 512 would leave two steps an epoch
+_PART = 2000  # images of another set that a draft trains on, and is tested with
+
+
+def _efforts(
+    depth: int,
+    rates: Mapping[str, list[float]],
+    seeds: Mapping[str, int],
+    recipe: Mapping[str, Any],
+    **changed: Any,
+) -> dict[str, dict[str, Any]]:
+    """Of a variant: smoke, draft, and the paper's."""
+    small = {"width": 16, "networks": 400, "train": 384}
+    sizes = {"smoke": small, "draft": {"networks": 2000}, "paper": {"networks": 10_000}}
+    epochs = {"smoke": 3, "draft": 30, "paper": recipe["epochs"]}
+    return {
+        budget: {
+            "depth": depth,
+            "width": 64,
+            "s": list(_ORDERS[budget]),
+            "lrs": rates[budget],
+            "seeds": list(range(seeds[budget])),
+            "train": None,
+            "recipe": {**recipe, "epochs": epochs[budget]},
+        }
+        | sizes[budget]
+        | changed
+        for budget in BUDGETS
+    }
 
 
 @Figure.family.register("fractional_moments/training")
 class FractionalTraining(Figure):
-    """Accuracy of a plain net of 20 layers against the order s of the moment that is kept."""
+    """Accuracy of a plain net of 20 layers against the order s of the moment that is kept.
+
+    Class attributes
+    ----------------
+    activation : str
+        ``relu``, ``leaky_relu`` of slope 0.01, or ``linear``, of all hidden layers.
+    claimed : float
+        The order with which the paper trains.
+    net : str
+        What the networks are called.
+    images, theirs : str
+        On what the paper trains them, and how.
+    """
 
     title: ClassVar[str] = "training from fractional initialisation, s in (0, 2], against He"
     trains: ClassVar[bool] = True
     long_budgets: ClassVar[tuple[str, ...]] = ("paper",)
+    activation: ClassVar[str] = "relu"
+    claimed: ClassVar[float] = 0.8
+    net: ClassVar[str] = "plain net"
+    images: ClassVar[str] = "MNIST"
+    theirs: ClassVar[str] = "with 20 repeats at the rate 0.01"
     efforts: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         budget: {
             "depth": 19,
@@ -61,21 +114,42 @@ class FractionalTraining(Figure):
         )
     }
 
+    def effort(self, budget: str) -> Mapping[str, Any]:
+        """That of the budget; short of the paper's, a part of other images than digits."""
+        found = super().effort(budget)
+        if self.data == "digits" or budget == "paper":
+            return found
+        train = min(_PART, found["train"] or _PART)
+        return {**found, "train": train, "validation": _PART, "test": _PART}
+
     def law(self, budget: str, s: float) -> Ensemble:
         """The hidden layers before training."""
         effort = self.effort(budget)
-        return ensemble(effort["depth"], effort["width"], s)
+        return ensemble(effort["depth"], effort["width"], s, _PHI[self.activation])
 
     def gains(self, budget: str) -> dict[str, float]:
         """Of every start, by how much its weights are larger than He's."""
-        width = self.effort(budget)["width"]
-        he = math.sqrt(2 / width)
+        width, kept = self.effort(budget)["width"], _PHI[self.activation].second_moment()
+        he = 1 / math.sqrt(kept * width)
         found = {
             told(s): float(self.law(budget, s).table.scale[0, 0]) / he
             for s in self.effort(budget)["s"]
         }
-        # At constant width: Sussillo and Abbott's value for the ReLU, and 1 / fan_in.
-        return found | {_WALK: math.exp(1.2 / (width - 2.4)), _XAVIER: math.sqrt(0.5)}
+        # At constant width: Sussillo and Abbott's value, of two activations, and 1 / fan_in, which
+        # is He's own without an activation.
+        if self.activation == "relu":
+            found[_WALK] = math.exp(1.2 / (width - 2.4))
+        if self.activation == "linear":
+            return found | {_WALK: math.exp(1 / (2 * width))}
+        return found | {_XAVIER: math.sqrt(kept)}
+
+    def line(self, budget: str) -> str:
+        """The network, but for its gain, as `sigprop.modules.architecture` reads it."""
+        effort = self.effort(budget)
+        line = f"mlp:depth={effort['depth']},width={effort['width']}"
+        if self.activation == "relu":
+            return line
+        return f"{line},activation={'identity' if self.activation == 'linear' else 'leaky_relu'}"
 
     def compute(
         self, budget: str, workers: int | None = None, progress: Progress | None = None
@@ -83,13 +157,13 @@ class FractionalTraining(Figure):
         from sigprop.modules import Case
 
         effort = self.effort(budget)
-        shape = f"mlp:depth={effort['depth']},width={effort['width']}"
         cases = {
-            name: Case(network=f"{shape},gain={gain:.12g}")
+            name: Case(network=f"{self.line(budget)},gain={gain:.12g}")
             for name, gain in self.gains(budget).items()
         }
         study = studied(self, effort, cases, "training", progress)
-        study.attrs["verdict"] = ranked(study, ["s = 0.8", told(2.0), _XAVIER, _WALK], best=True)
+        rivals = [name for name in (told(2.0), _XAVIER, _WALK) if name in cases]
+        study.attrs["verdict"] = ranked(study, [told(self.claimed), *rivals], best=True)
         start = [
             simulate(
                 self.law(budget, s),
@@ -137,7 +211,8 @@ class FractionalTraining(Figure):
             norms.s, 100 * at.accuracy_mean, 200 * at.accuracy_mean_se, color=PALETTE[0],
             marker="o", ms=4.5, lw=0.9, zorder=4,
         )  # fmt: skip
-        for name, colour in _RIVALS.items():
+        rivals = {name: colour for name, colour in _RIVALS.items() if name in study.case.values}
+        for name, colour in rivals.items():
             mean, error = (float(last[v].sel(case=name)) for v in
                            ("accuracy_mean", "accuracy_mean_se"))  # fmt: skip
             after.axhline(100 * mean, color=colour, ls="--", lw=1.2)
@@ -146,7 +221,8 @@ class FractionalTraining(Figure):
         after.set_xlabel("order $s$ of the moment that is kept")
         after.set_ylabel("test accuracy, %")
         after.set_title(f"after {study.sizes['epoch']} epochs, every seed")
-        looks = {told(s): colour for s, colour in _SHOWN.items()} | _RIVALS
+        shown = dict(zip((2.0, self.claimed, 0.5), PALETTE))
+        looks = {told(s): colour for s, colour in shown.items()} | rivals
         for name, colour in looks.items():
             course(courses, study, name, color=colour)
         courses.set_xlabel("epoch")
@@ -160,15 +236,21 @@ class FractionalTraining(Figure):
         handles.append(Line2D([], [], color=THEORY, label="exact mean, ± deviation of networks"))
         picture.legend(handles=handles, ncols=4)
         setting = (
-            f"plain net of {study.attrs['layers']} layers, width {study.attrs['width']}, ReLU, "
-            "biases start at 0; Gaussian weights, He's times a gain"
+            f"{self.net} of {study.attrs['layers']} layers, width {study.attrs['width']}, "
+            f"{_WORDS[self.activation]}, biases start at 0; Gaussian weights, He's times a gain"
         )
+        he, claimed = (float(norms.log_norm_mean.sel(s=s)) for s in (2.0, self.claimed))
+        apart = math.sqrt(norms.log_norm_variance.sel(s=2.0))
         caption = (
-            f"After {PAPER} (2020), arXiv:2005.11878, who train on MNIST with 20 repeats at one "
-            "rate and pass the last layer through the activation too; here the last layer is "
-            f"linear. {data_told(study)}. From He to s = 0.8 weights grow by little, and so small "
-            f"effects are expected. {study.attrs['verdict']}"
+            f"After {PAPER} (2020), arXiv:2005.11878, who train on {self.images} {self.theirs} "
+            "and pass the last layer through the activation too; here the last layer is linear. "
+            f"{data_told(study)}. "
+            f"From He to s = {self.claimed:g} the mean log-norm moves by {claimed - he:.2f} nat, "
+            f"where networks differ by {apart:.2f}: expect small effects. "
+            f"{study.attrs['verdict']}"
         )
+        if study.attrs["data"] == "digits":
+            caption += f" Of {self.images} these digits say nothing."
         title = "What keeping a lower moment does to training"
         frame(picture, title, setting, caption, legend_rows=2)
         return picture
@@ -178,6 +260,69 @@ class FractionalTraining(Figure):
     ) -> str:
         study = results["study"]
         return f"{tabled(study)}\n{study.attrs['verdict']}"
+
+
+@Figure.family.register("fractional_moments/training_linear")
+class LinearTraining(FractionalTraining):
+    """The same of a plain net of 30 layers without activations."""
+
+    title: ClassVar[str] = "the same of 30 linear layers"
+    activation: ClassVar[str] = "linear"
+    claimed: ClassVar[float] = 1.0
+    theirs: ClassVar[str] = "with 20 repeats at the rate 0.001"
+    efforts: ClassVar[Mapping[str, Mapping[str, Any]]] = _efforts(
+        29,
+        {"smoke": [0.01], "draft": [0.001, 0.003, 0.01], "paper": [0.0003, 0.001, 0.003]},
+        {"smoke": 2, "draft": 6, "paper": 20},
+        {"epochs": 30, "batch": 128},
+    )
+
+
+@Figure.family.register("fractional_moments/training_leaky")
+class LeakyTraining(FractionalTraining):
+    """The same with leaky ReLUs of slope 0.01."""
+
+    title: ClassVar[str] = "the same of 20 layers of leaky ReLUs"
+    activation: ClassVar[str] = "leaky_relu"
+    claimed: ClassVar[float] = 1.0
+    efforts: ClassVar[Mapping[str, Mapping[str, Any]]] = _efforts(
+        19,
+        {"smoke": [0.1], "draft": [0.01, 0.03, 0.1], "paper": [0.003, 0.01, 0.03]},
+        {"smoke": 2, "draft": 6, "paper": 20},
+        {"epochs": 30, "batch": 128},
+    )
+
+
+@Figure.family.register("fractional_moments/training_convolutional")
+class ConvolutionalTraining(FractionalTraining):
+    """The same where two convolutions, from He in every case, stand before 20 hidden layers."""
+
+    title: ClassVar[str] = "the same of two convolutions and 20 layers, as on CIFAR-10"
+    net: ClassVar[str] = "two convolutions from He, then a plain net"
+    images: ClassVar[str] = "CIFAR-10"
+    theirs: ClassVar[str] = "with 10 repeats at the rate 0.01"
+    efforts: ClassVar[Mapping[str, Mapping[str, Any]]] = _efforts(
+        20,
+        {"smoke": [0.1], "draft": [0.03, 0.1], "paper": [0.003, 0.01, 0.03]},
+        {"smoke": 2, "draft": 4, "paper": 10},
+        {"epochs": 50, "batch": 512, "schedule": "step", "step": 30, "weight_decay": 1e-4,
+         "crop": 4, "flip": True},
+    )  # fmt: skip
+
+    def effort(self, budget: str) -> Mapping[str, Any]:
+        """That of the budget; digits, which a mirror makes no digits, in smaller batches."""
+        found = super().effort(budget)
+        if self.data.startswith("cifar10:"):
+            return found
+        recipe = found["recipe"] | {"flip": False}
+        if self.data == "digits":
+            recipe |= {"crop": 0, "batch": _DIGITS_BATCH}
+        return {**found, "recipe": recipe}
+
+    def line(self, budget: str) -> str:
+        effort = self.effort(budget)
+        border = "zeros" if self.data == "digits" else "none"  # 8 x 8 pixels are soon used up
+        return f"convmlp:depth={effort['depth']},width={effort['width']},border={border}"
 
 
 def _draw_norms(axes: Axes, norms: xr.Dataset, theory: xr.Dataset) -> None:

@@ -7,6 +7,14 @@ from figures.gradinit.comparison import Comparison
 from figures.gradinit.gradient_variance import GradientVariance
 from figures.gradinit.mlp_training import MLPTraining
 from figures.gradinit.scales import LearnedScales
+from figures.gradinit.transformer_training import TransformerTraining
 from figures.gradinit.vgg_training import VGGTraining
 
-__all__ = ["Comparison", "GradientVariance", "LearnedScales", "MLPTraining", "VGGTraining"]
+__all__ = [
+    "Comparison",
+    "GradientVariance",
+    "LearnedScales",
+    "MLPTraining",
+    "TransformerTraining",
+    "VGGTraining",
+]

@@ -95,7 +95,7 @@ def draw_comparison(found: xr.Dataset, what: str) -> Picture:
     comparison_panels(panels, found)
     handles, labels = panels[0].get_legend_handles_labels()
     seconds = [float(found.seconds.sel(preparation=name)) for name in labels]
-    told = [f"{name} ({s:.2g} s)" for name, s in zip(labels, seconds)]
+    told = [name if name == "none" else f"{name} ({s:.2g} s)" for name, s in zip(labels, seconds)]
     columns = min(4, len(told))
     picture.legend(handles, told, ncols=columns)
     setting = f"{what}; judged by {found.attrs['optimizer']}, lr {found.attrs['lr']:g}"

@@ -47,7 +47,10 @@ METHODS = {
 
 
 def reduced(effort: Mapping[str, Any], data: str, **changed: Any) -> Mapping[str, Any]:
-    """The effort on ``data``: of other images than digits, 2000 to train and 2000 to test."""
+    """The effort on ``data``: of other images than digits, 2000 to train and 2000 to test.
+
+    ``changed`` is what else is less for them.
+    """
     if data == "digits":
         return effort
     train = min(2000, effort.get("train") or 2000)

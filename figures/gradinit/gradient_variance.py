@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from figures._base import Figure, Progress, replacing
 from figures._style import PALETTE, THEORY, frame, styled
+from figures.gradinit._training import reduced
 
 if TYPE_CHECKING:
     from torch import nn
@@ -100,6 +101,11 @@ class GradientVariance(Figure):
         "paper": _effort(3),
     }
 
+    def effort(self, budget: str) -> Mapping[str, Any]:
+        """That of the budget; on other images than digits a part of them and fewer iterations."""
+        effort = super().effort(budget)
+        return reduced(effort, self.data, steps=min(100, effort["steps"]))
+
     def compute(
         self, budget: str, workers: int | None = None, progress: Progress | None = None
     ) -> dict[str, xr.Dataset]:
@@ -108,7 +114,9 @@ class GradientVariance(Figure):
         require_torch("figure gradinit/gradient_variance")
         from sigprop.modules.data import load_data
 
-        data, effort = load_data(self.data, validation=0), self.effort(budget)
+        effort = self.effort(budget)
+        train, test = effort.get("train"), effort.get("test")
+        data = load_data(self.data, validation=0, train=train, test=test)
         total, results = len(effort["norms"]) * effort["seeds"], {}
         for n, norm in enumerate(effort["norms"]):
             runs = []
@@ -210,7 +218,7 @@ class GradientVariance(Figure):
         about = some.attrs
         told = f"{some.seed.size} seeds, thin, and their median" if some.seed.size > 1 else "seed 0"
         setting = (
-            f"{about['network'].partition(':')[2]}; {about['data']}; GradInit: half-batch "
+            f"ResNet, {about['network'].partition(':')[2]}; {about['data']}; GradInit: half-batch "
             f"{about['half_batch']}, lr {about['lr']:g}, γ {about['gamma']:g}, τ {about['tau']:g}, "
             f"{about['steps']} iterations; relvar over B = {about['batches']} batches of "
             f"{about['batch']}; {told}"

@@ -195,9 +195,9 @@ def _told(rough: xr.Dataset) -> str:
 
 def _accuracies(rough: xr.Dataset) -> str:
     words = []
-    for case in _CASES:
+    for case, (_, _, title) in _CASES.items():
         seen = 100 * rough.accuracy.sel(case=case)
         lost = int((rough.diverged.sel(case=case) >= 0).sum())
-        words.append(f"{case} {float(seen.min()):.0f}–{float(seen.max()):.0f} %"
+        words.append(f"{title}: {float(seen.min()):.0f}–{float(seen.max()):.0f} %"
                      + (f", {lost} diverged" if lost else ""))  # fmt: skip
     return f"Test accuracy, least to most: {'; '.join(words)}."

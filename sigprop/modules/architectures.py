@@ -24,15 +24,21 @@ Shape = tuple[int, int, int]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,  # slope 0.01
     "tanh": nn.Tanh,
     "gelu": nn.GELU,
     "identity": nn.Identity,
 }
+# Variance times fan_in that keeps the mean square; all others have the ReLU's, 2.
+_KEEPING = {"leaky_relu": 2 / (1 + 0.01**2), "identity": 1.0}
 _CHOICES = {
     "activation": tuple(_ACTIVATIONS),
     "norm": ("batch", "none"),
     "block": ("res1", "res3"),
     "shortcut": ("pad", "projection", "everywhere"),
+    "order": ("post", "pre"),
+    "output": ("image", "place"),
+    "border": ("none", "zeros"),
 }
 
 
@@ -91,8 +97,8 @@ def architecture(spec: str) -> Architecture:
     Parameters
     ----------
     spec : str
-        Kinds: ``mlp``, ``resmlp``, ``resnet``, ``vgg``, ``stacked``. Options left out take their
-        defaults; widths are written ``8/16/32``.
+        Kinds: ``mlp``, ``convmlp``, ``resmlp``, ``resnet``, ``vgg``, ``stacked``,
+        ``transformer``. Options left out take their defaults; widths are written ``8/16/32``.
 
     Raises
     ------
@@ -105,7 +111,8 @@ def architecture(spec: str) -> Architecture:
     'mlp:depth=20,width=64,gain=1.5,activation=relu'
     >>> network = architecture("mlp:depth=20,gain=1.5").build((1, 8, 8), seed=0)
     """
-    import sigprop.modules.stacked  # noqa: F401  one more kind
+    import sigprop.modules.stacked
+    import sigprop.modules.transformer  # noqa: F401  two more kinds
 
     kind, _, rest = spec.partition(":")
     made = Architecture.family[kind.strip()]
@@ -211,7 +218,9 @@ class Draws:
 class MLP(Architecture):
     """Flatten, ``depth`` hidden layers of ``width``, and one more layer to the classes.
 
-    Weights of hidden layers are N(0, gain² 2 / fan_in), of the last N(0, gain² / fan_in), biases 0.
+    Weights of hidden layers are N(0, gain² c / fan_in), of the last N(0, gain² / fan_in), biases 0.
+    c is 2, as He has it for the ReLU, but 2 / (1 + 0.01²) for ``leaky_relu``, whose slope is 0.01,
+    and 1 for ``identity``.
     """
 
     depth: int = 12
@@ -223,7 +232,8 @@ class MLP(Architecture):
         layers: list[nn.Module] = [nn.Flatten()]
         inputs = math.prod(shape)
         for _ in range(self.depth):
-            layers.append(draws.linear(inputs, self.width, self.gain * math.sqrt(2 / inputs)))
+            deviation = self.gain * math.sqrt(_KEEPING.get(self.activation, 2.0) / inputs)
+            layers.append(draws.linear(inputs, self.width, deviation))
             layers.append(_ACTIVATIONS[self.activation]())
             inputs = self.width
         layers.append(draws.linear(inputs, classes, self.gain * math.sqrt(1 / inputs)))
@@ -400,6 +410,43 @@ class VGG(Architecture):
                 inputs = width
         made.append(nn.AdaptiveAvgPool2d(1)).append(nn.Flatten())
         return made.append(draws.linear(inputs, classes, 0.01))
+
+
+@Architecture.family.register("convmlp")
+@dataclass(frozen=True, kw_only=True)
+class ConvMLP(Architecture):
+    """Convolutions of 5 x 5, each pooled by 2 x 2, and an `MLP` of the pixels that are left.
+
+    Convolutions have N(0, c / fan_in) and biases 0, whatever ``gain`` is; c, hidden layers and
+    classifier are as in the MLP. Without a border of zeros a convolution takes 4 off each side.
+    """
+
+    widths: tuple[int, ...] = (6, 16)
+    depth: int = 20
+    width: int = 64
+    gain: float = 1.0
+    activation: str = "relu"
+    border: str = "none"
+
+    def _made(self, shape: Shape, classes: int, draws: Draws) -> nn.Module:
+        made, (inputs, rows, columns) = nn.Sequential(), shape
+        zeros = 2 if self.border == "zeros" else 0
+        for width in self.widths:
+            rows, columns = ((side - 4 + 2 * zeros) // 2 for side in (rows, columns))
+            if min(rows, columns) < 1:
+                raise SpecError(
+                    f"convmlp leaves no pixel of images of {shape[1]} x {shape[2]} after "
+                    f"{len(self.widths)} convolutions of 5 x 5, each pooled. Write border=zeros, "
+                    "or ask for fewer widths."
+                )
+            layer = nn.utils.skip_init(nn.Conv2d, inputs, width, 5, padding=zeros)
+            deviation = math.sqrt(_KEEPING.get(self.activation, 2.0) / (inputs * 25))
+            layer.weight.normal_(0, deviation, generator=draws.generator)
+            layer.bias.zero_()
+            made.append(layer).append(_ACTIVATIONS[self.activation]()).append(nn.MaxPool2d(2))
+            inputs = width
+        dense = MLP(depth=self.depth, width=self.width, gain=self.gain, activation=self.activation)
+        return made.append(dense._made((inputs, rows, columns), classes, draws))
 
 
 def _require_pixels(kind: str, shape: Shape, halvings: int) -> None:

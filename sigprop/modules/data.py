@@ -36,6 +36,7 @@ class Part:
     ----------
     pixels : Tensor, uint8, shape (n, channels, height, width)
     labels : Tensor, int64, shape (n,)
+        Of sequences (n, length), one a place.
     mean, deviation : float
         Of all pixels that are trained on; `take` subtracts and divides.
     """
@@ -127,12 +128,12 @@ class Batches:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """A set of images in ten classes, split in three.
+    """A set of images in classes, split in three.
 
     Attributes
     ----------
     name : str
-        ``digits``, ``mnist`` or ``cifar10``.
+        ``digits``, ``mnist`` or ``cifar10``; of `sigprop.modules.symbols` the task.
     train, validation, test : Part
     classes : int
     digest : str

@@ -48,6 +48,8 @@ class Recipe:
     schedule : {"constant", "cosine", "step"}
         Cosine falls to 0 at the end; step multiplies by 0.1 after every ``step`` epochs.
     step : int
+    warmup : int
+        Steps over which the rate rises evenly to its value, from a ``warmup``-th of it; 0: none.
     epochs, batch : int
     crop : int
         Images are moved by up to so many pixels, drawn anew for each; 0: not at all.
@@ -67,6 +69,7 @@ class Recipe:
     clip: float | None = None
     schedule: str = "constant"
     step: int = 5
+    warmup: int = 0
     epochs: int = 10
     batch: int = 64
     crop: int = 0
@@ -80,7 +83,7 @@ class Recipe:
                     f"{name} cannot be {value!r}.{did_you_mean(value, known)} "
                     f"Known: {', '.join(known)}."
                 )
-        for name, least in (("epochs", 1), ("batch", 1), ("step", 1), ("crop", 0)):
+        for name, least in (("epochs", 1), ("batch", 1), ("step", 1), ("warmup", 0), ("crop", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise SpecError(f"{name} must be a whole number from {least} on, got {value!r}.")
@@ -98,11 +101,12 @@ class Recipe:
 
     def rate(self, done: int, steps_an_epoch: int) -> float:
         """The learning rate after ``done`` steps."""
+        lr = self.lr * min(1.0, (done + 1) / max(1, self.warmup))
         if self.schedule == "cosine":
-            return self.lr * (1 + math.cos(math.pi * done / (self.epochs * steps_an_epoch))) / 2
+            return lr * (1 + math.cos(math.pi * done / (self.epochs * steps_an_epoch))) / 2
         if self.schedule == "step":
-            return self.lr * 0.1 ** (done // steps_an_epoch // self.step)
-        return self.lr
+            return lr * 0.1 ** (done // steps_an_epoch // self.step)
+        return lr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,8 +177,9 @@ def train_network(
     Parameters
     ----------
     network : nn.Module
-        From images (n, channels, height, width) to one number a class. Its modes are as
-        before afterwards, and no gradient is left in it.
+        From images (n, channels, height, width) to one number a class, (n, classes), or one a
+        class and label, (n, classes, labels). Its modes are as before afterwards, and no gradient
+        is left in it.
     data : ImageSet
         Only ``train`` is trained on; the two other parts are judged after every epoch.
     recipe : Recipe
@@ -330,4 +335,5 @@ def _judged(network: nn.Module, part: Part) -> tuple[float | None, float | None]
         output = network(images)
         loss += nn.functional.cross_entropy(output, labels, reduction="sum").item()
         right += int((output.argmax(1) == labels).sum())
-    return loss / len(part), right / len(part)
+    labels_in_all = part.labels.numel()  # of sequences, one a place
+    return loss / labels_in_all, right / labels_in_all

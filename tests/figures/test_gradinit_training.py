@@ -100,6 +100,7 @@ def test_of_other_images_a_part_is_taken(tmp_path):
     figure.data = f"mnist:{tmp_path}"
     whole = figure.effort("paper")
     assert (whole["train"], whole["test"], whole["steps"], whole["epochs"]) == (2000, 2000, 100, 3)
+    assert whole["seeds"] == {"none": 3, "batch": 3}
     results = figure.compute("smoke")
     for result in results.values():
         accuracy = result.test_accuracy * 2000

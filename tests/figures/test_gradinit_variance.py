@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from figures._base import obtain
-from figures.gradinit.gradient_variance import GradientVariance
+from figures._base import obtain, on_data
+from figures.gradinit.gradient_variance import GradientVariance, _run
 from sigprop.modules import architecture, gradient_noise, load_data
+from tests import cifar
 
 torch.set_num_threads(1)
 
@@ -53,6 +54,30 @@ def test_expected_numbers_stand_beside_those_of_their_own_experiment_only():
     assert expected["batch"].fallen.values.tolist() == [0.74, 0.79]
     figure.data = "mnist:/data"
     assert figure.predict("paper") == {}
+
+
+def test_of_cifar10_a_part_is_taken(tmp_path, monkeypatch):
+    """Files in its format: 2300 images to train and 2100 to test, of which 2000 each are taken."""
+    figure = on_data(GradientVariance(), cifar.written(tmp_path, 2300, 2100))
+    whole = figure.effort("paper")
+    assert (whole["train"], whole["test"], whole["steps"], whole["epochs"]) == (2000, 2000, 100, 3)
+    assert (
+        figure.effort("smoke")["steps"] == 12 and GradientVariance().effort("paper")["steps"] == 390
+    )
+    sizes = []
+
+    def seen(spec, seed, data, effort):
+        sizes.append((len(data.train), len(data.test), data.shape))
+        return _run(spec, seed, data, effort | {"steps": 2, "epochs": 1})
+
+    monkeypatch.setattr("figures.gradinit.gradient_variance._run", seen)
+    results = figure.compute("smoke")
+    assert sizes == [(2000, 2000, (3, 32, 32))] * 2
+    for found in results.values():
+        right = found.accuracy_after * 2000
+        np.testing.assert_allclose(right, right.round(), rtol=0, atol=1e-9)
+    picture = figure.draw(results, figure.predict("smoke"))
+    assert any("cifar10" in text.get_text() for text in picture.texts)
 
 
 def test_a_run_that_was_stopped_goes_on(tmp_path, content):

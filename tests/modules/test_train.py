@@ -40,7 +40,7 @@ def by_hand(data, recipe, seeds, steps):
         size = math.sqrt(sum(float((g**2).sum()) for g in gradients))
         if recipe.clip is not None and size > recipe.clip:
             gradients = [g * recipe.clip / (size + 1e-6) for g in gradients]
-        lr = recipe.lr
+        lr = recipe.lr * min(1, (t + 1) / recipe.warmup if recipe.warmup else 1)
         if recipe.schedule == "cosine":
             lr *= (1 + math.cos(math.pi * t / (an_epoch * recipe.epochs))) / 2
         if recipe.schedule == "step":
@@ -65,8 +65,9 @@ def by_hand(data, recipe, seeds, steps):
         Recipe(lr=0.05, momentum=0.7, weight_decay=0.1, clip=0.8, schedule="cosine"),
         Recipe(lr=0.05, momentum=0.7, clip=100.0, schedule="step", step=1),
         Recipe(optimizer="adam", lr=3e-3, weight_decay=0.2),
+        Recipe(optimizer="adam", lr=9e-3, warmup=4),
     ],
-    ids=lambda recipe: f"{recipe.optimizer}-{recipe.schedule}",
+    ids=lambda recipe: f"{recipe.optimizer}-{recipe.schedule}-{recipe.warmup}",
 )
 def test_steps_are_those_of_the_formulas(digits, recipe):
     """Six steps over two epochs, float32 against float64: rounding is 1e-4 of a step at most."""
