@@ -21,6 +21,7 @@ from torch import nn
 from sigprop.errors import NonFinite, SpecError
 from sigprop.modules.gradient_quotient import Loss, scalar_loss
 from sigprop.modules.nested import examples
+from sigprop.modules.refusals import check_loss
 from sigprop.modules.restoring import measuring, trainable
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def gradient_noise(model: nn.Module, batches: Iterable[Any], loss_fn: Loss) -> x
     that all is noise. Cost: two passes forward and backward a batch; memory, two copies of the
     parameters. Batch normalisation takes the statistics of the batch. The model is left as it was.
     """
+    check_loss(loss_fn)
     parameters = trainable(model, "gradient noise")
     held = _of_one_size(list(batches))
     if len(held) < LEAST_BATCHES:

@@ -23,6 +23,7 @@ from torch import nn
 from sigprop.errors import NonFinite, SpecError, Unsupported
 from sigprop.modules.batches import model_arguments
 from sigprop.modules.nested import floating
+from sigprop.modules.refusals import check_loss
 from sigprop.modules.restoring import BatchNorm, measuring, trainable
 from sigprop.spec import check_number
 
@@ -87,6 +88,7 @@ def gradient_quotient(
     forward and backward a batch. The model is left as it was.
     """
     check_number("eps", eps, low=0.0, open_low=True)
+    check_loss(loss_fn)
     parameters = trainable(model, "the gradient quotient")
     values = list(parameters.values())
     sizes = np.array([value.numel() for value in values], float)

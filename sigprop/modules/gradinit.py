@@ -25,7 +25,7 @@ from sigprop.modules.gradinit_run import Log, Run
 from sigprop.modules.gradinit_settings import Exclude, Settings
 from sigprop.modules.init_result import InitResult, kinds, norms
 from sigprop.modules.loss_at import Backend, LossFunction
-from sigprop.modules.refusals import check_module
+from sigprop.modules.refusals import check_loss, check_module
 from sigprop.modules.restoring import measuring, trainable
 from sigprop.modules.scale_steps import Moments
 from sigprop.modules.second_derivatives import Hvp
@@ -159,6 +159,7 @@ def gradinit(
     )
     started = time.perf_counter()
     check_module(model)
+    check_loss(loss_fn)
     parameters = trainable(model, "gradinit")
     settings.require_matches(parameters)
     starting_norms = norms(model)

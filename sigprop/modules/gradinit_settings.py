@@ -98,7 +98,8 @@ class Settings:
                 f"overlap is 0, 0.5 or 1, got {self.overlap!r}: the share of the batch of the step "
                 "on which its outcome is seen too, in half-batches. Give overlap=0.5."
             )
-        if len(self.betas) != 2 or not all(_number(b) and 0 <= b < 1 for b in self.betas):
+        pair = isinstance(self.betas, (tuple, list)) and len(self.betas) == 2
+        if not pair or not all(_number(b) and 0 <= b < 1 for b in self.betas):
             raise SpecError(
                 f"betas must be two numbers in [0, 1), got {self.betas!r}: the memory of the "
                 "moments. Give betas=(0.9, 0.999)."

@@ -104,7 +104,7 @@ def kraehenbuehl(
 
     Status: exact within layers; between layers exact for homogeneous chains and fixed probes.
     """
-    check_number("beta", beta)
+    beta = check_number("beta", beta)
     check_count("sweeps", sweeps)
     check_number("tolerance", tolerance, low=0.0)
     check_number("exponent", exponent, low=0.0, high=1.0, open_low=True)

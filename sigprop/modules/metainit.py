@@ -31,6 +31,7 @@ from sigprop.modules.gradient_quotient import (
     twice_differentiable,
 )
 from sigprop.modules.init_result import InitResult
+from sigprop.modules.refusals import check_loss
 from sigprop.modules.restoring import BatchNorm, Run, initialising, trainable
 from sigprop.spec import check_count, check_number
 
@@ -103,6 +104,11 @@ def metainit(
     Biases, gains of one dimension, frozen tensors and tensors of zero norm are not scaled; all
     that is trainable counts in the quotient. Cost: about five passes forward and backward a step.
     """
+    if isinstance(input_shape, int):
+        raise SpecError(
+            f"input_shape must be a sequence of whole numbers, got {input_shape!r}: it is the "
+            f"shape of one input. Write ({input_shape},)."
+        )
     shape = tuple(check_count("input_shape", size) for size in input_shape)
     check_count("n_classes", n_classes)
     check_count("batch_size", batch_size)
@@ -121,6 +127,7 @@ def metainit(
             "zero: MetaInit tunes their norms. Give a network with weight matrices."
         )
     loss_fn = loss_fn or _cross_entropy
+    check_loss(loss_fn)
     draw = draw or _noise(shape, n_classes, batch_size, parameters[tuned[0]])
     settings = {
         "input_shape": list(shape),

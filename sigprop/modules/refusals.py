@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
+from torch.nn import functional
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from sigprop.errors import SpecError, Unsupported
 
-__all__ = ["check_module", "where"]
+__all__ = ["check_loss", "check_module", "where"]
 
 
 def where(model: nn.Module, name: str) -> str:
@@ -65,3 +68,22 @@ def check_module(model: nn.Module) -> None:
 
 def _buffers(module: nn.Module) -> dict[str, object]:
     return dict(module.named_buffers(recurse=False))
+
+
+def check_loss(loss_fn: Any) -> None:
+    """Raise SpecError unless ``loss_fn`` may be called with an output and a batch.
+
+    A loss of torch takes labels, which only the caller can find in a batch.
+    """
+    name = getattr(loss_fn, "__name__", type(loss_fn).__name__)
+    if not callable(loss_fn):
+        raise SpecError(
+            f"loss_fn must be a function of an output and a batch, got {name}: it is what is "
+            "differentiated. Give for example lambda output, batch: "
+            "torch.nn.functional.cross_entropy(output, batch[1])."
+        )
+    if isinstance(loss_fn, nn.modules.loss._Loss) or getattr(functional, name, 0) is loss_fn:
+        raise SpecError(
+            f"loss_fn is called with an output and a whole batch, and torch's {name} takes labels. "
+            "Say where they are: lambda output, batch: loss(output, batch[1])."
+        )

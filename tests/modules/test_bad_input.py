@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from sigprop import modules
 from sigprop.errors import SpecError, Unsupported
 from sigprop.modules import anatomy, init
 from tests.modules.residual import Block, conv_net, mlp, residual_mlp
@@ -286,3 +287,26 @@ def test_fractional_refuses_kernels_and_normalisation():
     plain = mlp(3, 4, 2)
     with refused(plain, SpecError, "s must be a number in"):
         init.fractional_(plain, torch.ones(1, 3), s=3.0)
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(), nn.functional.mse_loss, None, "mse"])
+@pytest.mark.parametrize("method", ["gradinit", "metainit", "gradient_quotient", "gradient_noise"])
+def test_a_loss_that_takes_labels_is_refused_before_any_work(method, loss):
+    """It would be called with a whole batch, and torch's own words do not say so."""
+    model, batches = nn.Linear(3, 2), [(torch.randn(4, 3), torch.zeros(4, dtype=torch.int64))] * 16
+    if method == "metainit":
+        if loss is None:  # cross-entropy
+            return
+        call = lambda: modules.metainit(model, (3,), 2, loss)  # noqa: E731
+    else:
+        call = lambda: getattr(modules, method)(model, batches, loss)  # noqa: E731
+    with pytest.raises(SpecError, match="lambda output, batch: "):
+        call()
+
+
+def test_a_number_where_a_sequence_is_needed_is_refused():
+    model, batches = nn.Linear(3, 2), [(torch.randn(4, 3), torch.zeros(4, dtype=torch.int64))]
+    with pytest.raises(SpecError, match=r"Write \(3,\)"):
+        modules.metainit(model, 3, 2)
+    with pytest.raises(SpecError, match="betas must be two numbers"):
+        modules.gradinit(model, batches, lambda o, b: o.sum(), betas=0.9)
