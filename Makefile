@@ -3,7 +3,7 @@ PYTHON ?= python
 .PHONY: test lint verify bench figures papers coverage
 
 test:  ## everything that CI runs under pytest, the notebook included
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 lint:  ## style, types and import contracts
 	$(PYTHON) -m ruff check .
