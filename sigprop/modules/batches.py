@@ -147,18 +147,19 @@ def joined(first: Any, second: Any) -> Any:
         If they differ in structure or in any other dimension.
     """
     if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
-        if first.ndim == 0 or first.shape[1:] != second.shape[1:]:
+        alike = first.shape == second.shape or first.shape[1:] == second.shape[1:]
+        if first.ndim == 0 or not alike:
             raise SpecError(
                 f"two half-batches hold tensors of shapes {tuple(first.shape)} and "
                 f"{tuple(second.shape)}, which cannot be joined along their first dimension. "
                 "Pad them alike, or yield sigprop.modules.BatchPair(step, after)."
             )
         return torch.cat([first, second])
-    if isinstance(first, Mapping) and isinstance(second, Mapping) and first.keys() == second.keys():
-        return {key: joined(first[key], second[key]) for key in first}
     if isinstance(first, (tuple, list)) and type(first) is type(second):
         if len(first) == len(second):
             return _like(first, [joined(a, b) for a, b in zip(first, second)])
+    if isinstance(first, Mapping) and isinstance(second, Mapping) and first.keys() == second.keys():
+        return {key: joined(first[key], second[key]) for key in first}
     if type(first) is type(second) and first == second:  # an option that is no data
         return first
     raise SpecError(
@@ -198,14 +199,25 @@ def model_arguments(model: nn.Module, batch: Any) -> tuple[tuple[Any, ...], dict
 
 def _size(batch: Any) -> int:
     """How many examples a batch holds: the length of its first tensor."""
-    tensors: list[torch.Tensor] = []
-    _each(batch, lambda leaf: tensors.append(leaf) or leaf)  # type: ignore[func-returns-value]
-    if not tensors or tensors[0].ndim == 0:
+    first = _first_tensor(batch)
+    if first is None or first.ndim == 0:
         raise SpecError(
             f"a batch holds no tensor with a first dimension ({_shown(batch)}): examples are "
             "counted along it. Give tensors, or tuples or dicts of them."
         )
-    return len(tensors[0])
+    return len(first)
+
+
+def _first_tensor(batch: Any) -> torch.Tensor | None:
+    if isinstance(batch, torch.Tensor):
+        return batch
+    if not isinstance(batch, (tuple, list, Mapping)):
+        return None
+    for part in batch.values() if isinstance(batch, Mapping) else batch:
+        found = _first_tensor(part)
+        if found is not None:
+            return found
+    return None
 
 
 def _each(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
@@ -213,10 +225,10 @@ def _each(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
         return change(batch)
     if isinstance(batch, BatchPair):
         return BatchPair(_each(batch.step, change), _each(batch.after, change))
-    if isinstance(batch, Mapping):
-        return {key: _each(value, change) for key, value in batch.items()}
     if isinstance(batch, (tuple, list)):
         return _like(batch, [_each(value, change) for value in batch])
+    if isinstance(batch, Mapping):
+        return {key: _each(value, change) for key, value in batch.items()}
     return batch
 
 

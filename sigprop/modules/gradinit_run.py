@@ -49,8 +49,8 @@ class Run:
         device = next(iter(devices)) if len(devices) == 1 else None
 
         def place(leaf: torch.Tensor) -> torch.Tensor:
-            widened: torch.Tensor = measured.inputs(leaf)
-            return widened if device is None else widened.to(device)
+            widened: torch.Tensor = measured.input(leaf)
+            return widened if device in (None, widened.device) else widened.to(device)
 
         self._names = [
             name
@@ -109,8 +109,9 @@ class Run:
                 if smooth / (1 - _SMOOTH**feasible) < least:
                     best, least = scales, smooth / (1 - _SMOOTH**feasible)
             scales = optimiser.step(scales, derivative, row["case"])
-            row |= {"iteration": iteration}
-            row |= {"smallest_scale": float(scales.min()), "largest_scale": float(scales.max())}
+            reached = scales.tolist()
+            row["iteration"] = iteration
+            row["smallest_scale"], row["largest_scale"] = min(reached), max(reached)
             self._rows.append(row)
             if log is not None:
                 log(dict(row))

@@ -71,20 +71,18 @@ class LossAt:
         Parameters
         ----------
         values : sequence of Tensor
-            One for every trainable tensor, in their order.
+            One for every trainable tensor, in their order. One that requires a gradient is a leaf
+            itself.
 
         Raises
         ------
         SpecError
             If the loss is not one number that depends on a trainable tensor.
         """
-        arguments, named = model_arguments(self._model, batch)
         if self.backend == "functional":
-            leaves = [value.detach().requires_grad_() for value in values]
-            with self._swapped(leaves):
-                output = self._model(*arguments, **named)
-            yield self._checked(self._loss_fn(output, batch)), leaves
+            yield self._functional(values, batch)
             return
+        arguments, named = model_arguments(self._model, batch)
         try:
             for parameter, value in zip(self._parameters.values(), values):
                 parameter.data = value.detach()
@@ -96,9 +94,15 @@ class LossAt:
                 parameter.data = value
             self._restore_buffers()
 
-    @contextmanager
-    def _swapped(self, leaves: Sequence[torch.Tensor]) -> Iterator[None]:
+    def _functional(
+        self, values: Sequence[torch.Tensor], batch: Any
+    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        leaves = [v if v.requires_grad else v.detach().requires_grad_() for v in values]
+        return self._checked(self._loss_fn(self._called(leaves, batch), batch)), leaves
+
+    def _called(self, leaves: Sequence[torch.Tensor], batch: Any) -> Any:
         """What torch.func.functional_call does, without looking up every name at every call."""
+        arguments, named = model_arguments(self._model, batch)
         if isinstance(self._model, (torch.jit.ScriptModule, nn.DataParallel)):
             raise RuntimeError(f"{type(self._model).__name__} cannot be called on other tensors")
         copies: dict[int, torch.Tensor] = {}
@@ -113,7 +117,7 @@ class LossAt:
                     if id(own) not in copies:
                         copies[id(own)] = own.detach().clone()
                     tensors[name] = copies[id(own)]
-            yield
+            return self._model(*arguments, **named)
         finally:
             for tensors, name, own in kept:
                 tensors[name] = own
@@ -128,14 +132,16 @@ class LossAt:
 
     def gradient(self, values: Sequence[torch.Tensor], batch: Any) -> tuple[float, Tensors]:
         """Loss and gradient by every trainable tensor; no graph is left."""
+        if self.backend == "functional":  # nothing to undo, and no context to pay for
+            loss, leaves = self._functional(values, batch)
+            return loss.item(), dense(_by(loss, leaves), values)
         with self.at(values, batch) as (loss, leaves):
-            found = torch.autograd.grad(loss, leaves, allow_unused=True)
-            return float(loss.detach()), dense(found, values)
+            return loss.item(), dense(_by(loss, leaves), values)
 
     def loss(self, values: Sequence[torch.Tensor], batch: Any) -> float:
         """The loss alone."""
         with self.at(values, batch) as (loss, _):
-            return float(loss.detach())
+            return loss.item()
 
     @staticmethod
     def _checked(loss: Any) -> torch.Tensor:
@@ -150,7 +156,12 @@ class LossAt:
                 "the loss depends on no trainable tensor: it has no gradient to bound. Let "
                 "loss_fn use the output of the model, without detach or no_grad."
             )
-        return loss.reshape(())
+        return loss.reshape(()) if loss.ndim else loss
+
+
+def _by(loss: torch.Tensor, leaves: Sequence[torch.Tensor]) -> Sequence[torch.Tensor | None]:
+    found: Sequence[torch.Tensor | None] = torch.autograd.grad(loss, leaves, allow_unused=True)
+    return found
 
 
 def _places(

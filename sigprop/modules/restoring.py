@@ -72,12 +72,12 @@ class Measured:
 
         Tensors of inference mode are copied: others can be differentiated through.
         """
+        return mapped(self.input, value)
 
-        def plain(tensor: torch.Tensor) -> torch.Tensor:
-            wide = tensor.float() if tensor.dtype in _HALF else tensor
-            return wide.clone() if wide.is_inference() else wide
-
-        return mapped(plain, value)
+    def input(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The same for one tensor."""
+        wide = tensor.float() if tensor.dtype in _HALF else tensor
+        return wide.clone() if wide.is_inference() else wide
 
 
 @contextlib.contextmanager

@@ -42,22 +42,27 @@ class ScaleSteps:
         eps: float = 1e-8,
         moments: str = "shared",
     ) -> None:
-        self._lower, self._upper = lower, upper
+        self._bounds = list(zip(lower.tolist(), upper.tolist()))
         self._tau, self._clip, self._betas, self._eps = tau, clip, betas, eps
         self._split = moments == "split"
-        self._first = {case: np.zeros(len(lower)) for case in "co"}
-        self._second = {case: np.zeros(len(lower)) for case in ("c", "o", "both")}
+        self._first = {case: [0.0] * len(lower) for case in "co"}
+        self._second = {case: [0.0] * len(lower) for case in ("c", "o", "both")}
         self._count = {"c": 0, "o": 0}
 
     def step(self, scales: np.ndarray, derivative: np.ndarray, case: str) -> np.ndarray:
         """Return the factors after one step against ``derivative`` in ``case`` "c" or "o"."""
-        slow, slower = self._betas
-        q = np.clip(derivative, -self._clip, self._clip)
+        (slow, slower), clip, tau, eps = self._betas, self._clip, self._tau, self._eps
         self._count[case] += 1
         seen = self._count[case] if self._split else sum(self._count.values())
-        which = case if self._split else "both"
-        self._first[case] = slow * self._first[case] + (1 - slow) * q
-        self._second[which] = slower * self._second[which] + (1 - slower) * q * q
-        mean = self._first[case] / (1 - slow ** self._count[case])
-        root = np.sqrt(self._second[which]) / math.sqrt(1 - slower**seen)
-        return np.clip(scales - self._tau * (mean / (root + self._eps)), self._lower, self._upper)
+        grown, spread = 1 - slow ** self._count[case], math.sqrt(1 - slower**seen)
+        first, second = self._first[case], self._second[case if self._split else "both"]
+        stepped = []
+        # Number by number: of a few dozen, a loop costs less than twenty calls of NumPy.
+        for i, (scale, slope) in enumerate(zip(scales.tolist(), derivative.tolist())):
+            q = min(max(slope, -clip), clip)
+            first[i] = mean = slow * first[i] + (1 - slow) * q
+            second[i] = square = slower * second[i] + (1 - slower) * q * q
+            moved = scale - tau * ((mean / grown) / (math.sqrt(square) / spread + eps))
+            lower, upper = self._bounds[i]
+            stepped.append(min(max(moved, lower), upper))
+        return np.array(stepped)

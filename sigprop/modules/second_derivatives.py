@@ -89,7 +89,7 @@ class Curvature:
         attention = sdpa_kernel(SDPBackend.MATH) if self.way == "plain" else nullcontext()
         with attention, self._loss.at(values, batch) as (loss, leaves):
             found = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
-            yield float(loss.detach()), leaves, found
+            yield loss.item(), leaves, found
 
     def _product_of(
         self, values: Sequence[torch.Tensor], batch: Any, leaves: Any, found: Any
@@ -142,6 +142,7 @@ class Curvature:
 
     def _difference(self, values: Sequence[torch.Tensor], batch: Any, vector: Tensors) -> Tensors:
         """H u = (g(theta + h u) - g(theta - h u)) / 2h, to order h^2."""
+        values = [value.detach() for value in values]
         length = _norm(vector)
         if length == 0:
             return [torch.zeros_like(value) for value in values]
