@@ -43,7 +43,7 @@ class BlockArithmetic(abc.ABC):
     def stepped(self, values: Tensors, g: Tensors, rate: float, size: float | None) -> Tensors:
         """theta - rate g / size, for None theta - rate sign g, of what `scaled` gave last.
 
-        It may stand where ``values`` stood: two points close to each other in the cache.
+        It may stand where ``values`` stood, which is then lost.
         """
 
     @abc.abstractmethod

@@ -58,7 +58,7 @@ class LossAt:
         self._own = {name: value.data for name, value in parameters.items()}
         self._buffers = [(b, b.detach().clone()) for b in model.buffers()]
         self._versions = [b._version for b, _ in self._buffers]
-        self._places = _places(model, parameters)
+        self._places, self._buffer_places = _places(model, parameters), _buffer_places(model)
 
     def with_backend(self, backend: str) -> LossAt:
         """The same loss by another back-end."""
@@ -105,22 +105,19 @@ class LossAt:
         arguments, named = model_arguments(self._model, batch)
         if isinstance(self._model, (torch.jit.ScriptModule, nn.DataParallel)):
             raise RuntimeError(f"{type(self._model).__name__} cannot be called on other tensors")
-        copies: dict[int, torch.Tensor] = {}
-        kept = []
+        kept = [(tensors, name, tensors[name]) for tensors, name in self._buffer_places]
+        copies = {id(own): own.detach().clone() for _, _, own in kept if own is not None}
         try:
-            for tensors, name, at in self._places:
-                own = tensors[name]
-                kept.append((tensors, name, own))
-                if at is not None:
-                    tensors[name] = leaves[at]
-                elif own is not None:
-                    if id(own) not in copies:
-                        copies[id(own)] = own.detach().clone()
-                    tensors[name] = copies[id(own)]
+            for tensors, name, own in kept:
+                tensors[name] = copies.get(id(own))
+            for tensors, name, at, _ in self._places:
+                tensors[name] = leaves[at]
             return self._model(*arguments, **named)
         finally:
             for tensors, name, own in kept:
                 tensors[name] = own
+            for tensors, name, _, parameter in self._places:
+                tensors[name] = parameter
 
     def _restore_buffers(self) -> None:
         """A network whose answer depends on its buffers must not remember an earlier call."""
@@ -166,16 +163,19 @@ def _by(loss: torch.Tensor, leaves: Sequence[torch.Tensor]) -> Sequence[torch.Te
 
 def _places(
     model: nn.Module, parameters: dict[str, nn.Parameter]
-) -> list[tuple[dict[str, Any], str, int | None]]:
-    """Where modules hold trainable tensors (by number; shared ones repeat) and buffers (None)."""
+) -> list[tuple[dict[str, Any], str, int, nn.Parameter]]:
+    """Where modules hold trainable tensors, with their numbers; a shared one is held repeatedly."""
     numbers = {id(value): at for at, value in enumerate(parameters.values())}
-    found: list[tuple[dict[str, Any], str, int | None]] = []
-    for module in model.modules():
-        for name, value in module._parameters.items():
-            if id(value) in numbers:
-                found.append((module._parameters, name, numbers[id(value)]))
-        found += [(module._buffers, name, None) for name in module._buffers]
-    return found
+    return [
+        (module._parameters, name, numbers[id(value)], value)
+        for module in model.modules()
+        for name, value in module._parameters.items()
+        if value is not None and id(value) in numbers
+    ]
+
+
+def _buffer_places(model: nn.Module) -> list[tuple[dict[str, Any], str]]:
+    return [(module._buffers, name) for module in model.modules() for name in module._buffers]
 
 
 def dense(found: Sequence[torch.Tensor | None], values: Sequence[torch.Tensor]) -> Tensors:
