@@ -233,7 +233,8 @@ def test_a_scheme_of_plain_networks_refuses_a_trunk(function):
 
 def test_fixup_refuses_what_its_exponent_is_not_for():
     model = residual_mlp((8, 8), (), kind="inner")
-    with refused(model, Unsupported, r"at least 2 weight layers, and that of residual sum '0' has 1"):
+    why = r"at least 2 weight layers, and that of residual sum '0' has 1"
+    with refused(model, Unsupported, why):
         init.fixup_(model, torch.ones(1, 8))
     layer = nn.TransformerEncoderLayer(4, 2, 6)
     encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
