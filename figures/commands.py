@@ -162,7 +162,8 @@ def _all_figures() -> list[str]:
     import figures.dynamical_isometry
     import figures.fractional_moments
     import figures.gradinit
-    import figures.scaling_resnets  # noqa: F401  the four fill the registry
+    import figures.modules
+    import figures.scaling_resnets  # noqa: F401  the five fill the registry
     from figures._base import Figure
 
     return sorted(Figure.family)

@@ -52,7 +52,7 @@ _EXPECTED: dict[str, dict[str, tuple[float, float]]] = {
 _WORDS = {
     "norm_before": "gradient norm, before",
     "norm_after": "gradient norm, after",
-    "fallen": "share of weights below the classifier whose relvar falls",
+    "fallen": "share of weights and gains below the classifier whose relvar falls",
     "median_before": "their median relvar, before",
     "median_after": "their median relvar, after",
     "classifier_before": "relvar of the classifier, before",
@@ -88,6 +88,7 @@ class GradientVariance(Figure):
 
     title: ClassVar[str] = "gradients across batches, layer by layer, before and after GradInit"
     trains: ClassVar[bool] = True
+    version: ClassVar[int] = 2  # gains are counted
     efforts: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": _effort(
             1,
@@ -305,7 +306,8 @@ def _in_short(
 ) -> dict[str, Any]:
     """The numbers that are compared with those that were expected."""
     *below, last = weights
-    was, now = (data.relvar.sel(parameter=below).values for data in (before, after))
+    # Gains are tensors "weight" too, and are counted as the method counts them.
+    was, now = (data.relvar.sel(parameter=below + gains).values for data in (before, after))
     found = {
         "norm_before": result.before["grad_norm"],
         "norm_after": result.after["grad_norm"],
@@ -353,7 +355,7 @@ def _sentences(
             expected = f" (expected {_span(predictions[norm].fallen.values)})"
         classifier = int((found.classifier_after > found.classifier_before).sum())
         words = (
-            f"{_NORMS[norm].capitalize()} it falls in {share}{expected} of the weights below the "
+            f"{_NORMS[norm].capitalize()} it falls in {share}{expected} of the tensors below the "
             f"classifier, and rises in the classifier in {classifier} of {found.seed.size} seeds"
         )
         if "last_gain_smallest" in found:
