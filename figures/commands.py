@@ -105,7 +105,9 @@ def figure(
     that the budget asks for.
     """
     from figures._base import Figure, named, obtain, on_data
+    from sigprop.work import check_pool
 
+    check_pool(workers, None)
     if listing:
         named_all = _all_figures()
         for known in named_all:

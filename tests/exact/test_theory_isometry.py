@@ -386,7 +386,7 @@ def test_the_gradient_of_nf_resnet_outgrows_its_signal(alpha, known, measured):
     product = np.prod(1 + alpha**2 / beta * (math.pi / (math.pi - 1)) ** 3)
     assert gradient == pytest.approx(product, rel=1e-9)
     assert infinite_width_gram(law)[-1, 0, 0] == pytest.approx(1 + 20 * alpha**2, rel=1e-9)
-    result = sigprop.simulate(law, ["norm", "gradient"], replicas=40, orders=[2.0], seed=1)
+    result = sigprop.simulate(law, ["norm", "gradient"], replicas=240, orders=[2.0], seed=1)
     drawn = math.exp(float(result.gradient_moment_log[0, 0, 0]))
     assert drawn == pytest.approx(gradient, rel=0.08) and measured == pytest.approx(drawn, rel=0.08)
     assert math.exp(float(result.norm_moment_log[0, -1, 0])) == pytest.approx(

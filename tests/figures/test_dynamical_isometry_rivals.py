@@ -22,12 +22,12 @@ def content():
 
 
 def test_only_risotto_keeps_the_angle_with_its_branch_on(content):
-    """At width 30, where the maps are off by some hundredths; sees 0.4 in every cosine."""
+    """At width 30, where the maps are off by some hundredths; sees 0.45 in every cosine."""
     results, predictions = content("fig01b_dense")
     for name in ("he_projection", "normal", "skipinit_projection", "root_identity"):
         measured, theory = results[name], predictions[name].cosine_mean
         se = np.hypot(measured.cosine_mean_se, 0.01)
-        assert_agrees(measured.cosine_mean[1:], theory[1:], se[1:], resolution=0.4)
+        assert_agrees(measured.cosine_mean[1:], theory[1:], se[1:], resolution=0.45)
         assert theory[-1] > theory[0] + 0.3
     for name in ("risotto_projection", "risotto_identity"):
         kept = results[name].looks_linear_cosine_mean

@@ -46,8 +46,10 @@ def by_hand(way, lr, seed):
 def test_a_run_is_that_of_its_way_its_rate_and_its_seed(study, way):
     course, norm = by_hand(way, 0.02, 1)
     found = study.sel(preparation=way, lr=0.02, seed=1)
-    np.testing.assert_array_equal(found.test_loss, course.test_loss)
-    np.testing.assert_array_equal(found.test_accuracy, course.test_accuracy)
+    # Last bits of single precision depend on where tensors lie in memory; another rate, seed or way
+    # is off in the second digit.
+    np.testing.assert_allclose(found.test_loss, course.test_loss, rtol=1e-4)
+    np.testing.assert_allclose(found.test_accuracy, course.test_accuracy, atol=0.02)
     if way != "pre":
         assert float(found.start_norm) == pytest.approx(norm, rel=1e-5)
     assert bool(found.learned) == (course.test_loss[-1] < math.log(4) / 2)

@@ -337,6 +337,7 @@ def test_what_cannot_be_written_is_said_before_any_work(tmp_path, monkeypatch):
         (["scaling_resnets/fig99"], "Known: dynamical_isometry/"),
         ([], "no figure was named. See sigprop figure --list"),
         (["scaling_resnets/fig02", "--budget", "cheap"], "budget"),
+        (["scaling_resnets/fig02", "--workers", "-1"], "workers"),
     ],
 )
 def test_a_wrong_word_is_one_clear_error(words, says, capsys, tmp_path):
