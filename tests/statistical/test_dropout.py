@@ -83,7 +83,7 @@ def test_predictions_are_what_a_simulation_finds(name):
         seen = np.isfinite(truth) & (se > 1e-9)  # at its own end a norm is 1 but for rounding
         assert seen.sum() >= 3
         ending = variable.rpartition("_")[2]
-        resolution = {"kurtosis": 10.0, "skewness": 0.6, "variance": 0.3}.get(ending, 0.1)
+        resolution = {"kurtosis": 10.0, "skewness": 0.7, "variance": 0.3}.get(ending, 0.1)
         assert_agrees(value[seen], truth[seen], se[seen], resolution=resolution)
 
 
