@@ -257,8 +257,9 @@ def sample(
                         one_dead[0] += dead
                         slot = slots[layer + 1]
                         if slot >= 0:
-                            states[0][r, slot, 0] = passes.log_norm(size, shift, start_norm[0])
-                            if displaced:
+                            if not displaced:
+                                states[0][r, slot, 0] = passes.log_norm(size, shift, start_norm[0])
+                            else:
                                 states[0][r, slot, 0], states[1][r, slot, 0] = passes.compare(
                                     trail, here + longest, size, shift, start, zero,
                                     start_norm[0], d, True,
@@ -325,8 +326,9 @@ def sample(
                         p_shift = lifted
                     slot = slots[layer]
                     if slot >= 0:
-                        gradients[0][r, slot, 0] = passes.log_norm(p_size, p_shift, top_norm)
-                        if displaced:
+                        if not displaced:
+                            gradients[0][r, slot, 0] = passes.log_norm(p_size, p_shift, top_norm)
+                        else:
                             gradients[0][r, slot, 0], gradients[1][r, slot, 0] = passes.compare(
                                 p, zero, p_size, p_shift, top, zero, top_norm, d, True
                             )

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from sigprop import cli
+from tests.own_module import OWN
 
 torch = pytest.importorskip("torch", exc_type=ImportError)
 torch.set_num_threads(1)
@@ -55,22 +56,6 @@ def test_methods_are_set_side_by_side(run, tmp_path):
     whole = json.loads(out)
     assert whole["comparison"]["coords"]["preparation"]["data"] == ["gradinit", "none"]
     assert whole["method"] == "gradinit"
-
-
-OWN = """
-from torch import nn
-
-class Own(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = nn.Linear(64, 12), nn.Linear(12, 10)
-
-    def forward(self, x):
-        return self.last(self.first(x.flatten(1)).tanh())
-
-def build():
-    return Own()
-"""
 
 
 def test_a_module_of_the_users_own_and_a_method_that_cannot_prepare_it(run, tmp_path):

@@ -8,6 +8,7 @@ import torch
 import xarray as xr
 
 from sigprop import cli
+from tests.own_module import OWN
 
 torch.set_num_threads(1)
 
@@ -100,20 +101,9 @@ def test_a_journal_of_the_same_cases_in_another_order_is_not_gone_on_from(run, m
     assert status == 2 and "its order differ" in err
 
 
-OWN = """
-from torch import nn
-
-class Own(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = nn.Linear(64, 12), nn.Linear(12, 10)
-
-    def forward(self, x):
-        return self.last(self.first(x.flatten(1)).tanh())
-
-def build():
-    return Own()
-
+SEVERAL = (
+    OWN
+    + """
 def double():
     return Own().double()
 
@@ -131,13 +121,14 @@ def number():
 
 one = Own()
 """
+)
 
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     """The name of a module of Python of the user's own, written where the program runs."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "own_to_train.py").write_text(OWN)
+    (tmp_path / "own_to_train.py").write_text(SEVERAL)
     yield "own_to_train"
     sys.modules.pop("own_to_train", None)
 
